@@ -1,0 +1,53 @@
+"""Choosing the attention function of a model for the length of a block."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from torch import nn
+
+from locret.errors import LocretError
+from locret.models.families import text_config
+from locret.registry import Registry
+
+attentions: Registry[str] = Registry("attention")
+attentions.register("masked")("sdpa")
+attentions.register("eager")("eager")
+
+
+def list_attentions() -> list[str]:
+    """Names of all registered attentions."""
+    return attentions.names()
+
+
+@contextmanager
+def use_attention(model: nn.Module, name: str | None) -> Iterator[None]:
+    """Let `model` compute attention with the registered `name`; None leaves the model's own.
+
+    Raises:
+        LocretError: unknown attention.
+    """
+    if name is None:
+        yield
+        return
+    implementation = attentions.get(name)
+    configs = _configs(model)
+    before = [config._attn_implementation for config in configs]
+    try:
+        for config in configs:
+            config._attn_implementation = implementation
+        yield
+    finally:
+        for config, value in zip(configs, before, strict=True):
+            config._attn_implementation = value
+
+
+def _configs(model: nn.Module) -> list[Any]:
+    """The configurations that the attention modules read: the model's, and its language model's if that is another."""
+    config = model.config
+    text = text_config(config)
+    if not hasattr(config, "_attn_implementation"):
+        raise LocretError(f"{type(model).__name__} cannot change its attention: use a model of transformers")
+    return [config] if text is config else [config, text]

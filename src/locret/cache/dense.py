@@ -1,0 +1,62 @@
+"""Dense storage: keys and values as they come, in the model's own precision."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from locret.cache.storage import register_storage
+
+
+@register_storage("dense")
+@dataclass(frozen=True)
+class Dense:
+    """Two tensors, [batch, kv_heads, units, head_dim] each; None while empty."""
+
+    keys: Tensor | None = None
+    values: Tensor | None = None
+
+    @property
+    def units(self) -> int:
+        """Stored units per KV head."""
+        return 0 if self.keys is None else self.keys.shape[-2]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of both tensors."""
+        return 0 if self.keys is None else self.keys.nbytes + self.read()[1].nbytes
+
+    def read(self) -> tuple[Tensor, Tensor]:
+        """Both tensors."""
+        assert self.keys is not None and self.values is not None, "nothing is stored yet"
+        return self.keys, self.values
+
+    def append(self, keys: Tensor, values: Tensor) -> Dense:
+        """With new units at the end."""
+        if self.keys is None:
+            # Cloned, as projections may be views of a larger activation that would stay alive with them.
+            return Dense(keys.clone(), values.clone())
+        stored_keys, stored_values = self.read()
+        return Dense(torch.cat([stored_keys, keys], dim=-2), torch.cat([stored_values, values], dim=-2))
+
+    def gather(self, indices: Tensor) -> Dense:
+        """Only the units at `indices` [batch, kv_heads, kept]."""
+        keys, values = self.read()
+        index = indices[..., None].expand(*indices.shape, keys.shape[-1])
+        value_index = indices[..., None].expand(*indices.shape, values.shape[-1])
+        return Dense(keys.gather(-2, index), values.gather(-2, value_index))
+
+    def map_keys(self, change: Callable[[Tensor], Tensor]) -> Dense:
+        """With the keys changed."""
+        keys, values = self.read()
+        return Dense(change(keys), values)
+
+    def select_batch(self, indices: Tensor) -> Dense:
+        """Only the batch rows at `indices`."""
+        if self.keys is None:
+            return self
+        keys, values = self.read()
+        return Dense(keys.index_select(0, indices.to(keys.device)), values.index_select(0, indices.to(values.device)))

@@ -1,0 +1,173 @@
+"""One layer of the budgeted cache: storage, positions and scores of its units, and the cut after each chunk."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers.cache_utils import CacheLayerMixin
+
+from locret.cache.budget import Budget
+from locret.cache.plan import Stage, stage_of
+from locret.cache.rotation import Rotation
+from locret.cache.storage import Storage
+from locret.errors import LocretError
+from locret.models.families import Projections
+from locret.policies.base import Policy, Units
+from locret.policies.selection import select
+
+
+@dataclass
+class Reading:
+    """What all layers of one cache share while a prompt is read.
+
+    Attributes:
+        policy, budget, rotation: how units are scored, how many stay, how keys are moved.
+        prompt_length: prompt tokens in all, the ones before this turn included; None where unknown.
+        pads: left padding of each batch row seen so far, [batch]; None without padding.
+    """
+
+    policy: Policy
+    budget: Budget
+    rotation: Rotation
+    prompt_length: int | None = None
+    pads: Tensor | None = None
+
+    def protected(self) -> int:
+        """How many of the newest units a middle chunk keeps unconditionally.
+
+        While the prompt's end is unknown the newest `local` units may turn out to be its tail.
+        """
+        budget = self.budget
+        return budget.stabilizers if self.prompt_length is not None else max(budget.stabilizers, budget.local)
+
+
+class BudgetLayer(CacheLayerMixin):  # type: ignore[misc]
+    """The units of one layer.
+
+    Attributes:
+        storage: keys and values.
+        positions: [batch, kv_heads, units] int32, ascending prompt positions (left padding counted).
+        scores: [batch, kv_heads, units] fp32.
+        seen: tokens that went through this layer, evicted ones included.
+    """
+
+    is_sliding = False
+    supports_early_init = False
+
+    def __init__(self, index: int, reading: Reading, empty: Callable[[], Storage]) -> None:
+        super().__init__()
+        self.index = index
+        self.reading = reading
+        self.empty = empty
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget everything."""
+        self.storage = self.empty()
+        self.positions: Tensor | None = None
+        self.scores: Tensor | None = None
+        self.projections: Projections | None = None
+        self.seen = 0
+        self.is_initialized = False
+
+    def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
+        """Make empty state tensors in the shapes of the first units."""
+        shape = (*key_states.shape[:2], 0)
+        self.positions = torch.zeros(shape, dtype=torch.int32, device=key_states.device)
+        self.scores = torch.zeros(shape, dtype=torch.float32, device=key_states.device)
+        self.is_initialized = True
+
+    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+        """Add new units, score them, cut back to the budget where a chunk ends.
+
+        Returns:
+            Keys and values before the cut: this call's queries see all of the chunk.
+        """
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+        assert self.positions is not None and self.scores is not None
+        new = key_states.shape[-2]
+        self.storage = self.storage.append(key_states, value_states)
+        keys, values = self.storage.read()
+        arrived = torch.arange(self.seen, self.seen + new, dtype=torch.int32, device=keys.device)
+        self.positions = torch.cat([self.positions, arrived.expand(*keys.shape[:2], new)], dim=-1)
+        self.seen += new
+        self.scores = self._score(keys, self.positions, self.scores)
+        stage = stage_of(self.seen, new, self.reading.prompt_length, self.reading.budget)
+        if stage is not Stage.KEEP:
+            self.cut(self.reading.protected() if stage is Stage.MIDDLE else 0)
+        return keys, values
+
+    def cut(self, protect: int) -> None:
+        """Keep the best `budget.size` units of every KV head, the newest `protect` among them in any case.
+
+        Raises:
+            LocretError: a score is NaN.
+        """
+        size = self.reading.budget.size
+        if not self.reading.policy.evicts or self.scores is None or self.storage.units <= size:
+            return
+        assert self.positions is not None
+        if self.scores.isnan().any():
+            raise LocretError(
+                f"policy {self.reading.policy.name!r} gave NaN scores in layer {self.index}: scores must be numbers "
+                "(damaged heads or an overflow: try another dtype, or load the heads again)"
+            )
+        kept = select(self.scores, size, protect)  # [batch, kv_heads, size]
+        self.storage = self.storage.gather(kept)
+        self.positions = self.positions.gather(-1, kept)
+        self.scores = self.scores.gather(-1, kept)
+        if self.reading.budget.positions == "compact":
+            # A unit's rotary position is its slot, so survivors move from their old slot to the new one.
+            delta = torch.arange(size, device=kept.device) - kept
+            self.storage = self.storage.map_keys(lambda keys: self.reading.rotation.rotate(keys, delta))
+
+    def _score(self, keys: Tensor, positions: Tensor, scores: Tensor) -> Tensor:
+        """Scores of all units; padding gets -inf, so it is the first to go, alike in every head."""
+        projections, self.projections = self.projections, None
+        pads = self.reading.pads
+        if pads is not None:
+            positions = positions - pads.to(positions)[:, None, None]
+        scored = self.reading.policy.score(Units(self.index, projections, keys, positions, scores))
+        return scored if pads is None else scored.masked_fill(positions < 0, -torch.inf)
+
+    def fork(self, reading: Reading) -> BudgetLayer:
+        """A layer that goes on from here for itself; tensors are shared, as none is ever changed in place."""
+        layer = BudgetLayer(self.index, reading, self.empty)
+        layer.storage, layer.positions, layer.scores = self.storage, self.positions, self.scores
+        layer.seen, layer.is_initialized = self.seen, self.is_initialized
+        return layer
+
+    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
+        """Attention sees all that is stored and the new tokens."""
+        return self.storage.units + query_length, 0
+
+    def get_seq_length(self) -> int:
+        """Tokens seen, so that positions go on from there."""
+        return self.seen
+
+    def get_max_length(self) -> int:
+        """No bound on the tokens that can be read."""
+        return -1
+
+    def batch_select_indices(self, indices: Tensor) -> None:
+        """Keep only these batch rows, which may repeat."""
+        if self.positions is None or self.scores is None:
+            return
+        self.storage = self.storage.select_batch(indices)
+        self.positions = self.positions[indices.to(self.positions.device)]
+        self.scores = self.scores[indices.to(self.scores.device)]
+
+    def reorder_cache(self, beam_idx: Tensor) -> None:
+        """Follow a beam search."""
+        self.batch_select_indices(beam_idx)
+
+    def batch_repeat_interleave(self, repeats: int) -> None:
+        """Repeat every batch row."""
+        if self.positions is not None:
+            rows = torch.arange(self.positions.shape[0], device=self.positions.device)
+            self.batch_select_indices(rows.repeat_interleave(repeats))

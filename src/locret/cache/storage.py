@@ -1,0 +1,75 @@
+"""The contract of a storage (how kept units are held), and the register of all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol, TypeVar
+
+from torch import Tensor
+
+from locret.registry import Registry
+
+
+class Storage(Protocol):
+    """Keys and values of one layer. A storage is a value: every method that changes something returns a new one.
+
+    So a fork of a cache shares its tensors with the original until either goes on.
+    """
+
+    @property
+    def units(self) -> int:
+        """Stored units per KV head."""
+        ...
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes really held, scales and the like included."""
+        ...
+
+    def read(self) -> tuple[Tensor, Tensor]:
+        """All keys and values, [batch, kv_heads, units, head_dim] each, ready for attention."""
+        ...
+
+    def append(self, keys: Tensor, values: Tensor) -> Storage:
+        """With new units at the end."""
+        ...
+
+    def gather(self, indices: Tensor) -> Storage:
+        """Only the units at `indices` [batch, kv_heads, kept], in that order."""
+        ...
+
+    def map_keys(self, change: Callable[[Tensor], Tensor]) -> Storage:
+        """With the keys changed by `change`, the shape staying as it is."""
+        ...
+
+    def select_batch(self, indices: Tensor) -> Storage:
+        """Only the batch rows at `indices`, which may repeat."""
+        ...
+
+
+AnyStorage = TypeVar("AnyStorage")
+_storages: Registry[Callable[[], Storage]] = Registry("storage")
+
+
+def register_storage(name: str) -> Callable[[type[AnyStorage]], type[AnyStorage]]:
+    """Class decorator: register a storage; called without arguments it must be an empty one."""
+
+    def add(cls: type[AnyStorage]) -> type[AnyStorage]:
+        _storages.register(name)(cls)  # type: ignore[arg-type]
+        return cls
+
+    return add
+
+
+def get_storage(name: str) -> Callable[[], Storage]:
+    """The maker of an empty storage.
+
+    Raises:
+        LocretError: unknown storage.
+    """
+    return _storages.get(name)
+
+
+def list_storages() -> list[str]:
+    """Names of all registered storages."""
+    return _storages.names()

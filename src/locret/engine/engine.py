@@ -1,0 +1,244 @@
+"""The engine: reads prompts of any length in fixed memory, and answers."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import LogitsProcessorList
+
+from locret.attention.select import use_attention
+from locret.cache.budget import Budget
+from locret.cache.budget_cache import BudgetCache
+from locret.engine.decode import Transcript, decode, stop_tokens
+from locret.engine.detokenize import Detokenizer
+from locret.engine.memory import peak_memory_bytes
+from locret.engine.sampling import Sampling
+from locret.engine.session import Result, Session, Stats
+from locret.errors import LocretError
+from locret.models.families import decoder_of
+from locret.policies.base import Policy
+
+Progress = Callable[[int, int], None]
+
+
+class Engine:
+    """Chunked prefill with eviction, and decoding, for one model, policy and budget.
+
+    Args:
+        model: a causal language model of transformers; it is not changed, but for hooks (`locret.detach`).
+        tokenizer: its tokenizer; None if only token ids go in, and text is not wanted.
+        policy: what to keep.
+        budget: how much to keep, and how to read.
+        attention: registered attention to compute with; None keeps the model's own.
+        storage: registered storage of the kept units.
+
+    Raises:
+        LocretError: the model, policy or names do not fit.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Any = None,
+        *,
+        policy: Policy,
+        budget: Budget,
+        attention: str | None = "split",
+        storage: str = "dense",
+    ) -> None:
+        with use_attention(model, attention):  # an unknown name should fail here, not at the first prompt
+            self.model, self.tokenizer = model, tokenizer
+        self.policy, self.budget = policy, budget
+        self.attention, self.storage = attention, storage
+        self._new_cache()
+
+    @torch.no_grad()
+    def prefill(
+        self,
+        prompt: str | Sequence[int] | Tensor,
+        session: Session | None = None,
+        progress: Progress | None = None,
+    ) -> Session:
+        """Read a prompt, from scratch or on top of a session.
+
+        All but the last `budget.local` tokens are read in chunks, with eviction after each; the local tail comes last
+        and is never evicted. Logits are computed for the last position only.
+
+        Args:
+            prompt: text, token ids, or a LongTensor [tokens] or [1, tokens].
+            session: what was read before; it stays as it is.
+            progress: called with (tokens read, tokens in all) after every chunk.
+
+        Raises:
+            LocretError: the prompt is empty or does not fit the model's window.
+        """
+        began = time.perf_counter()
+        ids = self._ids(prompt, first=session is None)
+        if session is not None and session.pending:
+            ids = torch.cat([torch.tensor([session.pending]), ids], dim=-1)
+        cache = self._new_cache() if session is None else session.cache.fork()
+        cache.check_window(ids.shape[1])
+        cache.begin_turn(ids.shape[1])
+        logits = self._read(cache, ids, progress)
+        return Session(
+            cache=cache,
+            logits=logits,
+            token_ids=ids if session is None else torch.cat([session.token_ids, ids], dim=-1),
+            prefill_seconds=time.perf_counter() - began + (session.prefill_seconds if session else 0.0),
+        )
+
+    def generate(
+        self,
+        session: Session,
+        max_new_tokens: int = 64,
+        *,
+        temperature: float = 0.0,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        seed: int | None = None,
+        stop: Sequence[str] = (),
+        processors: LogitsProcessorList | None = None,
+    ) -> Result:
+        """Answer. The session stays as it is: ask it again, or go on from `result.session`.
+
+        Args:
+            session: a prompt that has been read.
+            max_new_tokens: tokens at most.
+            temperature, top_k, top_p, seed: see `Sampling`; greedy by default.
+            stop: strings that end the answer, besides the model's stop tokens.
+            processors: further logits processors of transformers.
+
+        Raises:
+            LocretError: bad settings, or the answer would not fit the model's window.
+        """
+        began = time.perf_counter()
+        sampling = Sampling(temperature, top_k, top_p, seed)
+        session = self._advance(session)
+        answer = _Answer(self, session, max_new_tokens, sampling, stop, processors or LogitsProcessorList())
+        for _ in answer:
+            pass
+        return answer.result(time.perf_counter() - began)
+
+    def stream(
+        self,
+        session: Session,
+        max_new_tokens: int = 64,
+        *,
+        temperature: float = 0.0,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        seed: int | None = None,
+        stop: Sequence[str] = (),
+        processors: LogitsProcessorList | None = None,
+    ) -> Iterator[str]:
+        """Like `generate`, but gives the text out piece by piece; the pieces add up to `result.text`."""
+        sampling = Sampling(temperature, top_k, top_p, seed)
+        session = self._advance(session)
+        return iter(_Answer(self, session, max_new_tokens, sampling, stop, processors or LogitsProcessorList()))
+
+    def _new_cache(self) -> BudgetCache:
+        return BudgetCache(self.model, policy=self.policy, budget=self.budget, storage=self.storage)
+
+    def _advance(self, session: Session) -> Session:
+        """Read what is pending, so that the logits are those after the last token."""
+        return self.prefill([], session) if session.pending else session
+
+    def _read(self, cache: BudgetCache, ids: Tensor, progress: Progress | None) -> Tensor:
+        """Feed `ids` [1, tokens] piece by piece; logits [vocab] of the last position."""
+        decoder, device = decoder_of(self.model), self.model.device
+        *body, last = ids.split(cache.plan(ids.shape[1]), dim=-1)
+        done = 0
+        with use_attention(self.model, self.attention):
+            for piece in body:
+                decoder(input_ids=piece.to(device), past_key_values=cache, use_cache=True)
+                done += piece.shape[1]
+                if progress:
+                    progress(done, ids.shape[1])
+            output = self.model(input_ids=last.to(device), past_key_values=cache, use_cache=True, logits_to_keep=1)
+        if progress:
+            progress(ids.shape[1], ids.shape[1])
+        logits: Tensor = output.logits[0, -1].float()
+        return logits
+
+    def _ids(self, prompt: str | Sequence[int] | Tensor, *, first: bool) -> Tensor:
+        """Token ids [1, tokens] on the CPU."""
+        if isinstance(prompt, str):
+            if self.tokenizer is None:
+                raise LocretError("a prompt of text needs a tokenizer: give one to Engine, or give token ids")
+            prompt = self.tokenizer(prompt, add_special_tokens=first)["input_ids"]
+        ids = torch.as_tensor(prompt, dtype=torch.long).cpu()
+        ids = ids[None] if ids.dim() == 1 else ids
+        if ids.dim() != 2 or ids.shape[0] != 1:
+            raise LocretError(
+                f"prompt has shape {tuple(ids.shape)}: the engine reads one prompt at a time, [tokens] or [1, tokens]; "
+                "for batches give a BudgetCache to model.generate"
+            )
+        vocabulary = self.model.config.get_text_config(decoder=True).vocab_size
+        if ids.numel() and (ids.min() < 0 or ids.max() >= vocabulary):
+            raise LocretError(f"token id {int(ids.max())} is outside the vocabulary of {vocabulary}: check the tokenizer")
+        if first and ids.numel() == 0:
+            raise LocretError("the prompt is empty: give at least one token")
+        return ids
+
+
+class _Answer:
+    """One generation under way: iterate for its text, then take the result."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        session: Session,
+        limit: int,
+        sampling: Sampling,
+        stop: Sequence[str],
+        processors: LogitsProcessorList,
+    ) -> None:
+        if limit < 1:
+            raise LocretError(f"max_new_tokens is {limit}: give at least 1")
+        self.engine, self.session, self.limit = engine, session, limit
+        self.sampling, self.processors = sampling, processors
+        self.cache = session.cache.fork()
+        self.cache.check_window(limit - 1)
+        self.transcript = Transcript(Detokenizer(engine.tokenizer), stop) if engine.tokenizer is not None else None
+        self.tokens: list[int] = []
+        self.logits = session.logits
+
+    def __iter__(self) -> Iterator[str]:
+        engine, stops = self.engine, stop_tokens(self.engine.model, self.engine.tokenizer)
+        steps = decode(
+            engine.model, self.cache, self.session.logits, self.session.token_ids,
+            limit=self.limit, stops=stops, sampling=self.sampling, processors=self.processors,
+        )  # fmt: skip
+        while True:
+            with use_attention(engine.model, engine.attention):
+                step = next(steps, None)
+            if step is None:
+                break
+            token, self.logits = step
+            self.tokens.append(token)
+            piece = self.transcript.push(token) if self.transcript else ""
+            if piece:
+                yield piece
+            if self.transcript and self.transcript.stopped:
+                break
+        rest = self.transcript.finish() if self.transcript else ""
+        if rest:
+            yield rest
+
+    def result(self, seconds: float) -> Result:
+        seen = torch.cat([self.session.token_ids, torch.tensor([self.tokens[:-1]], dtype=torch.long)], dim=-1)
+        after = Session(self.cache, self.logits, seen, self.session.prefill_seconds, pending=(self.tokens[-1],))
+        stats = Stats(
+            prompt_tokens=self.session.tokens_seen,
+            new_tokens=len(self.tokens),
+            kept_tokens=self.session.cache.stored,
+            kv_bytes=self.cache.kv_bytes,
+            prefill_seconds=self.session.prefill_seconds,
+            decode_seconds=seconds,
+            peak_memory_bytes=peak_memory_bytes(self.engine.model.device),
+        )
+        return Result(self.transcript.text if self.transcript else "", self.tokens, stats, after)

@@ -1,0 +1,41 @@
+"""A fingerprint of a backbone, so that retaining heads are not put on another model by mistake.
+
+It is a handful of weights, not a hash: loading in another precision must not change the answer.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from torch import nn
+
+from locret.models.families import attention_modules, family_of
+
+SAMPLES_PER_LAYER = 4
+MAX_LAYERS = 16
+TOLERANCE = 0.02  # relative distance; bf16 rounding moves a weight by 0.4 % at most
+
+
+def fingerprint_of(model: nn.Module) -> tuple[float, ...]:
+    """Samples of the last attention projection of up to 16 layers; empty where weights are not floating point."""
+    name = family_of(model.config).projections[-1]
+    samples: list[float] = []
+    for module in attention_modules(model)[:MAX_LAYERS]:
+        weight: Any = module.get_submodule(name).weight
+        if weight.dim() != 2 or not weight.dtype.is_floating_point or weight.element_size() < 2:
+            return ()  # packed by a quantiser
+        flat = weight.detach().flatten()
+        step = max(1, flat.numel() // SAMPLES_PER_LAYER)
+        samples += [float(f"{x:.6g}") for x in flat[::step][:SAMPLES_PER_LAYER].float().tolist()]
+    return tuple(samples)
+
+
+def same_backbone(fingerprint: tuple[float, ...], model: nn.Module) -> bool:
+    """Whether `model` may be the one `fingerprint` was taken of; unknown fingerprints are given the benefit."""
+    theirs = fingerprint_of(model) if fingerprint else ()
+    if not fingerprint or not theirs:
+        return True
+    if len(theirs) != len(fingerprint):
+        return False
+    return math.dist(fingerprint, theirs) <= TOLERANCE * math.hypot(*fingerprint)

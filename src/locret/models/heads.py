@@ -1,0 +1,142 @@
+"""Retaining heads: one small MLP a layer that predicts how much a token's KV unit will matter.
+
+    score = fc2(act(fc1([q; k; v])))
+
+on the projections before rotary embedding, without biases, with the model's own activation (Locret, arXiv 2410.01805,
+section 3.2). The score depends on the token alone, so it is computed once, when the token enters the cache.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers.activations import ACT2FN
+
+from locret.errors import LocretError
+from locret.models.families import Projections, Shapes, attention_modules, shapes_of, text_config
+from locret.models.fingerprint import same_backbone
+
+
+@dataclass(frozen=True, slots=True)
+class HeadsConfig:
+    """What a set of retaining heads was made for.
+
+    Attributes:
+        model_type: transformers' model type of the backbone.
+        layers, q_heads, kv_heads, head_dim: the backbone's attention sizes.
+        width: d_R, the hidden width of each head.
+        activation: name of the activation between fc1 and fc2.
+        objective: the label the heads were trained on; "" for heads that are not trained.
+        fingerprint: samples of the backbone's weights (`fingerprint_of`); empty where unknown.
+    """
+
+    model_type: str
+    layers: int
+    q_heads: int
+    kv_heads: int
+    head_dim: int
+    width: int = 1024
+    activation: str = "silu"
+    objective: str = ""
+    fingerprint: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.width < 1:
+            raise LocretError(f"width is {self.width}: a retaining head needs a width of at least 1")
+
+    @property
+    def shapes(self) -> Shapes:
+        """The backbone's attention sizes."""
+        return Shapes(self.layers, self.q_heads, self.kv_heads, self.head_dim)
+
+
+class RetainingHead(nn.Module):
+    """The head of one layer: [batch, tokens, (q_heads + 2 kv_heads) * head_dim] -> [batch, tokens, kv_heads]."""
+
+    def __init__(self, shapes: Shapes, width: int, activation: str) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(shapes.features, width, bias=False)
+        self.fc2 = nn.Linear(width, shapes.kv_heads, bias=False)
+        self.act = ACT2FN[activation]
+
+    def forward(self, projections: Projections) -> Tensor:
+        features = torch.cat(projections, dim=-1)  # [batch, tokens, features]
+        scores: Tensor = self.fc2(self.act(self.fc1(features)))
+        return scores
+
+
+class RetainingHeads(nn.Module):
+    """The retaining heads of a whole model."""
+
+    def __init__(self, config: HeadsConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.layers = nn.ModuleList(
+            RetainingHead(config.shapes, config.width, config.activation) for _ in range(config.layers)
+        )
+
+    @classmethod
+    def from_config(
+        cls,
+        config: Any,
+        width: int = 1024,
+        objective: str = "",
+        fingerprint: tuple[float, ...] = (),
+    ) -> RetainingHeads:
+        """Fresh heads, to be trained, for the model that a transformers configuration describes."""
+        text, shapes = text_config(config), shapes_of(config)
+        activation = getattr(text, "hidden_act", None) or text.hidden_activation
+        return cls(
+            HeadsConfig(**asdict(shapes), model_type=text.model_type, width=width, activation=activation,
+                        objective=objective, fingerprint=fingerprint)
+        )  # fmt: skip
+
+    @classmethod
+    def from_pretrained(cls, path: str | Path) -> RetainingHeads:
+        """Load heads from a local folder or, by its id, from the hub.
+
+        Raises:
+            LocretError: nothing there, or the files are damaged; the message names the file and the fault.
+        """
+        from locret.models.heads_io import load_heads
+
+        return load_heads(path)
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write `heads.safetensors` and `heads.json` into `folder`; a failure leaves what was there before."""
+        from locret.models.heads_io import save_heads
+
+        save_heads(self, Path(folder))
+
+    def score(self, layer: int, projections: Projections) -> Tensor:
+        """Scores of new tokens, fp32: [batch, kv_heads, tokens]."""
+        return self.layers[layer](projections).float().transpose(1, 2)
+
+    def check_fits(self, model: nn.Module) -> None:
+        """Make sure that these heads belong to `model`.
+
+        Raises:
+            LocretError: model type, sizes or weights differ; the message says which, and what to do.
+        """
+        text, shapes = text_config(model.config), shapes_of(model.config)
+        mine = {"model_type": self.config.model_type, **asdict(self.config.shapes)}
+        theirs = {"model_type": text.model_type, **asdict(shapes)}
+        wrong = [f"{key} is {mine[key]}, the model has {theirs[key]}" for key in mine if mine[key] != theirs[key]]
+        if wrong:
+            raise LocretError(f"these retaining heads are of another model: {'; '.join(wrong)}: load its own heads")
+        if not same_backbone(self.config.fingerprint, model):
+            raise LocretError(
+                f"these retaining heads were trained on other weights than this {text.model_type} model's "
+                "(the fingerprints differ): load the heads of this model, or train them with `locret train`"
+            )
+
+    def place_beside(self, model: nn.Module) -> None:
+        """Move every head to the device and dtype that its layer computes in."""
+        for head, module in zip(self.layers, attention_modules(model), strict=True):
+            weight = next(p for p in module.parameters())
+            dtype = weight.dtype if weight.dtype.is_floating_point else model.dtype
+            head.to(device=weight.device, dtype=dtype)

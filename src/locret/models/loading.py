@@ -1,0 +1,68 @@
+"""Loading a model by name: the built-in one, a local folder or a hub id."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+from locret.errors import LocretError
+from locret.models.families import family_of
+from locret.models.heads import RetainingHeads
+from locret.models.heads_io import CONFIG
+
+BUILTIN = Path(__file__).parent.parent / "builtin"
+DTYPES = {"auto": "auto", "float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def load_builtin(dtype: str = "float32", device: str = "cpu") -> tuple[Any, Any, RetainingHeads]:
+    """The built-in model, its tokenizer and its trained heads, offline.
+
+    Raises:
+        LocretError: the files did not come with this installation.
+    """
+    if not (BUILTIN / "model.safetensors").is_file():
+        raise LocretError(f"the built-in model is missing from {BUILTIN}: install locret again, or run `make builtin`")
+    model, tokenizer = _load(str(BUILTIN), dtype, device)
+    return model, tokenizer, RetainingHeads.from_pretrained(BUILTIN / "heads")
+
+
+def load_model(
+    name: str, dtype: str = "auto", device: str = "auto"
+) -> tuple[Any, Any, RetainingHeads | None]:
+    """A model and its tokenizer, and heads if they lie with it.
+
+    Args:
+        name: "builtin", a folder, or a hub id.
+        dtype: auto, float32, bfloat16 or float16.
+        device: auto (CUDA where there is one), cpu, cuda, cuda:1, ...
+
+    Raises:
+        LocretError: nothing can be loaded under that name, or its family is not supported.
+    """
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "builtin":
+        return load_builtin("float32" if dtype == "auto" else dtype, device)
+    model, tokenizer = _load(name, dtype, device)
+    own = Path(name) / "heads"
+    heads = RetainingHeads.from_pretrained(own) if (own / CONFIG).is_file() else None
+    return model, tokenizer, heads
+
+
+def _load(name: str, dtype: str, device: str) -> tuple[Any, Any]:
+    if dtype not in DTYPES:
+        raise LocretError(f"dtype is {dtype!r}: choose one of {', '.join(DTYPES)}")
+    try:
+        config = AutoConfig.from_pretrained(name)
+        family_of(config)
+        model = AutoModelForCausalLM.from_pretrained(name, config=config, dtype=DTYPES[dtype])
+        tokenizer = AutoTokenizer.from_pretrained(name)
+        return model.to(device).eval(), tokenizer
+    except LocretError:
+        raise
+    except Exception as error:  # transformers raises whatever its parts raise
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise LocretError(f"model {name!r} could not be loaded ({reason}): check the folder, the id or the network") from error

@@ -1,0 +1,103 @@
+"""The contract of a policy, and the register of all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import MISSING, dataclass, fields
+from typing import Any, ClassVar, Protocol, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from locret.errors import LocretError
+from locret.models.families import Projections
+from locret.registry import Registry
+
+
+@dataclass(frozen=True, slots=True)
+class Units:
+    """What a policy may look at: the KV units of one layer, the stored ones first, the new ones after them.
+
+    Attributes:
+        layer: index of the layer.
+        projections: q, k, v of the new tokens before rotary embedding, see `Projections`; None where the model has
+            no hooks (units put into the cache by hand).
+        keys: [batch, kv_heads, stored + new, head_dim], as they are cached (after rotary embedding).
+        positions: [batch, kv_heads, stored + new], prompt positions, ascending.
+        scores: [batch, kv_heads, stored], fp32: what this policy said before of the stored units.
+    """
+
+    layer: int
+    projections: Projections | None
+    keys: Tensor
+    positions: Tensor
+    scores: Tensor
+
+    @property
+    def new_positions(self) -> Tensor:
+        """Prompt positions of the new units alone: [batch, kv_heads, new]."""
+        return self.positions[..., self.scores.shape[-1] :]
+
+    def append(self, new_scores: Tensor) -> Tensor:
+        """Old scores and, after them, those of the new units: [batch, kv_heads, stored + new]."""
+        return torch.cat([self.scores, new_scores.to(self.scores.dtype)], dim=-1)
+
+
+class Policy(Protocol):
+    """Scores units; the higher, the more worth keeping. A policy holds no state of a prompt: that is in the cache.
+
+    Attributes:
+        name: what it is registered as.
+        evicts: False for a policy that keeps everything, whatever the budget.
+    """
+
+    name: ClassVar[str]
+    evicts: ClassVar[bool]
+
+    def check(self, model: nn.Module) -> None:
+        """Called once for every cache: prepare for `model`, or raise LocretError if that cannot work."""
+
+    def score(self, units: Units) -> Tensor:
+        """Scores of all units, fp32: [batch, kv_heads, stored + new]. +inf pins a unit; NaN is refused."""
+        ...
+
+
+AnyPolicy = TypeVar("AnyPolicy")
+_policies: Registry[Callable[..., Policy]] = Registry("policy")
+
+
+def register_policy(cls: type[AnyPolicy]) -> type[AnyPolicy]:
+    """Class decorator: register a policy under its `name`.
+
+    Raises:
+        LocretError: the name is taken.
+    """
+    _policies.register(cls.name)(cls)  # type: ignore[attr-defined, arg-type]
+    return cls
+
+
+def list_policies() -> list[str]:
+    """Names of all registered policies."""
+    return _policies.names()
+
+
+def get_policy(name: str, **options: Any) -> Policy:
+    """A policy by name, with its options (the fields of its dataclass).
+
+    Raises:
+        LocretError: unknown policy, an option it does not have, or one that it needs and was not given.
+    """
+    factory: Any = _policies.get(name)
+    known = {field.name: field for field in fields(factory)}
+    unknown = sorted(options.keys() - known.keys())
+    if unknown:
+        raise LocretError(f"policy {name!r} has no option {unknown[0]!r}: its options are {sorted(known) or 'none'}")
+    missing = [
+        key
+        for key, field in known.items()
+        if key not in options and field.default is MISSING and field.default_factory is MISSING
+    ]
+    if missing:
+        raise LocretError(f"policy {name!r} needs {missing[0]!r}: call get_policy({name!r}, {missing[0]}=...)")
+    policy: Policy = factory(**options)
+    return policy
