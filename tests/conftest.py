@@ -8,7 +8,18 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
+import locret
+import locret.policies
+
 SHARED = Path(__file__).parents[2] / "shared" / "data"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests marked `gpu` are skipped where there is none."""
+    if not torch.cuda.is_available():
+        for item in items:
+            if item.get_closest_marker("gpu"):
+                item.add_marker(pytest.mark.skip(reason="no CUDA device here"))
 
 
 @pytest.fixture(scope="session")
@@ -28,3 +39,11 @@ def tiny_llama(seed: int = 0, **changes: object) -> LlamaForCausalLM:
         "initializer_range": 0.3, "rope_theta": 10000.0, "bos_token_id": 0, "eos_token_id": None, "pad_token_id": 0,
     }  # fmt: skip
     return LlamaForCausalLM(LlamaConfig(**{**settings, **changes})).eval()
+
+
+def make_policy(name: str, model: LlamaForCausalLM) -> locret.policies.Policy:
+    """Any registered policy; one that needs heads gets random ones of the right shape."""
+    if name != "locret":
+        return locret.get_policy(name)
+    torch.manual_seed(7)
+    return locret.get_policy(name, heads=locret.RetainingHeads.from_config(model.config, width=16))

@@ -18,7 +18,7 @@ from locret.models.families import Projections, shapes_of, text_config
 from locret.policies.base import Policy
 
 
-class BudgetCache(Cache):  # type: ignore[misc]
+class BudgetCache(Cache):
     """An ordinary `Cache` for an ordinary model: `model.generate(**inputs, past_key_values=BudgetCache(...))`.
 
     Every forward pass of several tokens is a chunk of the prompt; after it each KV head keeps its `budget.size` best
@@ -91,7 +91,7 @@ class BudgetCache(Cache):  # type: ignore[misc]
         return positions.long()
 
     def fork(self) -> BudgetCache:
-        """A second cache that goes on from here; neither changes the other, and tensors are shared until they differ."""
+        """A second cache that goes on from here; neither changes the other. Tensors are shared until they differ."""
         twin = BudgetCache.__new__(BudgetCache)
         twin.reading = replace(self.reading)
         twin.window = self.window

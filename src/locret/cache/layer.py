@@ -45,7 +45,7 @@ class Reading:
         return budget.stabilizers if self.prompt_length is not None else max(budget.stabilizers, budget.local)
 
 
-class BudgetLayer(CacheLayerMixin):  # type: ignore[misc]
+class BudgetLayer(CacheLayerMixin):
     """The units of one layer.
 
     Attributes:

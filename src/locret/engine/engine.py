@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -13,11 +13,9 @@ from transformers import LogitsProcessorList
 from locret.attention.select import use_attention
 from locret.cache.budget import Budget
 from locret.cache.budget_cache import BudgetCache
-from locret.engine.decode import Transcript, decode, stop_tokens
-from locret.engine.detokenize import Detokenizer
-from locret.engine.memory import peak_memory_bytes
+from locret.engine.answer import Answer
 from locret.engine.sampling import Sampling
-from locret.engine.session import Result, Session, Stats
+from locret.engine.session import Result, Session
 from locret.errors import LocretError
 from locret.models.families import decoder_of
 from locret.policies.base import Policy
@@ -91,42 +89,34 @@ class Engine:
             prefill_seconds=time.perf_counter() - began + (session.prefill_seconds if session else 0.0),
         )
 
-    def generate(
-        self,
-        session: Session,
-        max_new_tokens: int = 64,
-        *,
-        temperature: float = 0.0,
-        top_k: int | None = None,
-        top_p: float | None = None,
-        seed: int | None = None,
-        stop: Sequence[str] = (),
-        processors: LogitsProcessorList | None = None,
-    ) -> Result:
+    def generate(self, session: Session, max_new_tokens: int = 64, **settings: Any) -> Result:
         """Answer. The session stays as it is: ask it again, or go on from `result.session`.
 
         Args:
             session: a prompt that has been read.
             max_new_tokens: tokens at most.
-            temperature, top_k, top_p, seed: see `Sampling`; greedy by default.
-            stop: strings that end the answer, besides the model's stop tokens.
-            processors: further logits processors of transformers.
+            settings: `temperature`, `top_k`, `top_p`, `seed` as in `Sampling` (greedy by default); `stop`, strings that
+                end the answer besides the model's stop tokens; `processors`, further logits processors of transformers.
 
         Raises:
             LocretError: bad settings, or the answer would not fit the model's window.
         """
-        began = time.perf_counter()
-        sampling = Sampling(temperature, top_k, top_p, seed)
-        session = self._advance(session)
-        answer = _Answer(self, session, max_new_tokens, sampling, stop, processors or LogitsProcessorList())
+        answer = self._answer(session, max_new_tokens, **settings)
         for _ in answer:
             pass
-        return answer.result(time.perf_counter() - began)
+        return answer.result()
 
-    def stream(
+    def stream(self, session: Session, max_new_tokens: int = 64, **settings: Any) -> Answer:
+        """Like `generate`, piece by piece: iterate over the text as it comes, then call `.result()`.
+
+        The pieces add up to the text that `generate` gives for the same settings.
+        """
+        return self._answer(session, max_new_tokens, **settings)
+
+    def _answer(
         self,
         session: Session,
-        max_new_tokens: int = 64,
+        limit: int,
         *,
         temperature: float = 0.0,
         top_k: int | None = None,
@@ -134,18 +124,14 @@ class Engine:
         seed: int | None = None,
         stop: Sequence[str] = (),
         processors: LogitsProcessorList | None = None,
-    ) -> Iterator[str]:
-        """Like `generate`, but gives the text out piece by piece; the pieces add up to `result.text`."""
+    ) -> Answer:
         sampling = Sampling(temperature, top_k, top_p, seed)
-        session = self._advance(session)
-        return iter(_Answer(self, session, max_new_tokens, sampling, stop, processors or LogitsProcessorList()))
+        if session.pending:  # read it, so that the logits are those after the last token
+            session = self.prefill([], session)
+        return Answer(self.model, self.tokenizer, self.attention, session, limit, sampling, stop, processors)
 
     def _new_cache(self) -> BudgetCache:
         return BudgetCache(self.model, policy=self.policy, budget=self.budget, storage=self.storage)
-
-    def _advance(self, session: Session) -> Session:
-        """Read what is pending, so that the logits are those after the last token."""
-        return self.prefill([], session) if session.pending else session
 
     def _read(self, cache: BudgetCache, ids: Tensor, progress: Progress | None) -> Tensor:
         """Feed `ids` [1, tokens] piece by piece; logits [vocab] of the last position."""
@@ -179,66 +165,9 @@ class Engine:
             )
         vocabulary = self.model.config.get_text_config(decoder=True).vocab_size
         if ids.numel() and (ids.min() < 0 or ids.max() >= vocabulary):
-            raise LocretError(f"token id {int(ids.max())} is outside the vocabulary of {vocabulary}: check the tokenizer")
+            raise LocretError(
+                f"token id {int(ids.max())} is outside the vocabulary of {vocabulary}: check the tokenizer"
+            )
         if first and ids.numel() == 0:
             raise LocretError("the prompt is empty: give at least one token")
         return ids
-
-
-class _Answer:
-    """One generation under way: iterate for its text, then take the result."""
-
-    def __init__(
-        self,
-        engine: Engine,
-        session: Session,
-        limit: int,
-        sampling: Sampling,
-        stop: Sequence[str],
-        processors: LogitsProcessorList,
-    ) -> None:
-        if limit < 1:
-            raise LocretError(f"max_new_tokens is {limit}: give at least 1")
-        self.engine, self.session, self.limit = engine, session, limit
-        self.sampling, self.processors = sampling, processors
-        self.cache = session.cache.fork()
-        self.cache.check_window(limit - 1)
-        self.transcript = Transcript(Detokenizer(engine.tokenizer), stop) if engine.tokenizer is not None else None
-        self.tokens: list[int] = []
-        self.logits = session.logits
-
-    def __iter__(self) -> Iterator[str]:
-        engine, stops = self.engine, stop_tokens(self.engine.model, self.engine.tokenizer)
-        steps = decode(
-            engine.model, self.cache, self.session.logits, self.session.token_ids,
-            limit=self.limit, stops=stops, sampling=self.sampling, processors=self.processors,
-        )  # fmt: skip
-        while True:
-            with use_attention(engine.model, engine.attention):
-                step = next(steps, None)
-            if step is None:
-                break
-            token, self.logits = step
-            self.tokens.append(token)
-            piece = self.transcript.push(token) if self.transcript else ""
-            if piece:
-                yield piece
-            if self.transcript and self.transcript.stopped:
-                break
-        rest = self.transcript.finish() if self.transcript else ""
-        if rest:
-            yield rest
-
-    def result(self, seconds: float) -> Result:
-        seen = torch.cat([self.session.token_ids, torch.tensor([self.tokens[:-1]], dtype=torch.long)], dim=-1)
-        after = Session(self.cache, self.logits, seen, self.session.prefill_seconds, pending=(self.tokens[-1],))
-        stats = Stats(
-            prompt_tokens=self.session.tokens_seen,
-            new_tokens=len(self.tokens),
-            kept_tokens=self.session.cache.stored,
-            kv_bytes=self.cache.kv_bytes,
-            prefill_seconds=self.session.prefill_seconds,
-            decode_seconds=seconds,
-            peak_memory_bytes=peak_memory_bytes(self.engine.model.device),
-        )
-        return Result(self.transcript.text if self.transcript else "", self.tokens, stats, after)

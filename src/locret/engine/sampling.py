@@ -35,7 +35,7 @@ class Sampling:
             raise LocretError(f"top_p is {self.top_p}: give a number above 0, at most 1")
 
     def processors(self) -> LogitsProcessorList:
-        """transformers' processors, in the order `generate` applies them."""
+        """Processors of transformers, in the order `generate` applies them."""
         chosen = LogitsProcessorList()
         if self.temperature not in (0.0, 1.0):
             chosen.append(TemperatureLogitsWarper(self.temperature))

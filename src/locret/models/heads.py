@@ -64,6 +64,7 @@ class RetainingHead(nn.Module):
         self.act = ACT2FN[activation]
 
     def forward(self, projections: Projections) -> Tensor:
+        """Scores of every token for every KV head."""
         features = torch.cat(projections, dim=-1)  # [batch, tokens, features]
         scores: Tensor = self.fc2(self.act(self.fc1(features)))
         return scores
@@ -138,5 +139,6 @@ class RetainingHeads(nn.Module):
         """Move every head to the device and dtype that its layer computes in."""
         for head, module in zip(self.layers, attention_modules(model), strict=True):
             weight = next(p for p in module.parameters())
-            dtype = weight.dtype if weight.dtype.is_floating_point else model.dtype
+            # Weights packed by a quantiser are not floating point; their layers compute in the model's dtype.
+            dtype = weight.dtype if weight.dtype.is_floating_point else text_config(model.config).dtype
             head.to(device=weight.device, dtype=dtype)

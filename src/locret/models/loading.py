@@ -29,9 +29,7 @@ def load_builtin(dtype: str = "float32", device: str = "cpu") -> tuple[Any, Any,
     return model, tokenizer, RetainingHeads.from_pretrained(BUILTIN / "heads")
 
 
-def load_model(
-    name: str, dtype: str = "auto", device: str = "auto"
-) -> tuple[Any, Any, RetainingHeads | None]:
+def load_model(name: str, dtype: str = "auto", device: str = "auto") -> tuple[Any, Any, RetainingHeads | None]:
     """A model and its tokenizer, and heads if they lie with it.
 
     Args:
@@ -65,4 +63,6 @@ def _load(name: str, dtype: str, device: str) -> tuple[Any, Any]:
         raise
     except Exception as error:  # transformers raises whatever its parts raise
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise LocretError(f"model {name!r} could not be loaded ({reason}): check the folder, the id or the network") from error
+        raise LocretError(
+            f"model {name!r} could not be loaded ({reason}): check the folder, the id or the network"
+        ) from error

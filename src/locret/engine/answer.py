@@ -1,0 +1,103 @@
+"""One answer under way: decoding, its text, and the result at the end."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from transformers import LogitsProcessorList
+
+from locret.attention.select import use_attention
+from locret.engine.decode import Transcript, decode, stop_tokens
+from locret.engine.detokenize import Detokenizer
+from locret.engine.memory import peak_memory_bytes
+from locret.engine.sampling import Sampling
+from locret.engine.session import Result, Session, Stats
+from locret.errors import LocretError
+
+
+class Answer:
+    """One generation: iterate over its text, then take the result.
+
+    Args:
+        model, tokenizer, attention: as given to the engine.
+        session: what has been read; it stays as it is.
+        limit: tokens at most.
+        sampling: how tokens are chosen.
+        stop: strings that end the answer.
+        processors: further logits processors.
+
+    Raises:
+        LocretError: no tokens are allowed, or they would not fit the model's window.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Any,
+        attention: str | None,
+        session: Session,
+        limit: int,
+        sampling: Sampling,
+        stop: Sequence[str],
+        processors: LogitsProcessorList | None = None,
+    ) -> None:
+        if limit < 1:
+            raise LocretError(f"max_new_tokens is {limit}: give at least 1")
+        self.model, self.attention, self.session, self.limit = model, attention, session, limit
+        self.stops = stop_tokens(model, tokenizer)
+        self.sampling, self.processors = sampling, processors or LogitsProcessorList()
+        self.seconds = 0.0
+        self.cache = session.cache.fork()
+        self.cache.check_window(limit - 1)
+        self.transcript = Transcript(Detokenizer(tokenizer), stop) if tokenizer is not None else None
+        self.tokens: list[int] = []
+        self.logits = session.logits
+
+    def __iter__(self) -> Iterator[str]:
+        steps = decode(
+            self.model,
+            self.cache,
+            self.session.logits,
+            self.session.token_ids,
+            limit=self.limit,
+            stops=self.stops,
+            sampling=self.sampling,
+            processors=self.processors,
+        )  # fmt: skip
+        while True:
+            began = time.perf_counter()
+            with use_attention(self.model, self.attention):
+                step = next(steps, None)
+            self.seconds += time.perf_counter() - began
+            if step is None:
+                break
+            token, self.logits = step
+            self.tokens.append(token)
+            piece = self.transcript.push(token) if self.transcript else ""
+            if piece:
+                yield piece
+            if self.transcript and self.transcript.stopped:
+                break
+        rest = self.transcript.finish() if self.transcript else ""
+        if rest:
+            yield rest
+
+    def result(self) -> Result:
+        """The answer so far, or the finished one after the iteration has ended."""
+        if not self.tokens:
+            raise LocretError("nothing has been generated yet: iterate over the answer first")
+        seen = torch.cat([self.session.token_ids, torch.tensor([self.tokens[:-1]], dtype=torch.long)], dim=-1)
+        after = Session(self.cache, self.logits, seen, self.session.prefill_seconds, pending=(self.tokens[-1],))
+        stats = Stats(
+            prompt_tokens=self.session.tokens_seen,
+            new_tokens=len(self.tokens),
+            kept_tokens=self.session.cache.stored,
+            kv_bytes=self.cache.kv_bytes,
+            prefill_seconds=self.session.prefill_seconds,
+            decode_seconds=self.seconds,
+            peak_memory_bytes=peak_memory_bytes(self.model.device),
+        )
+        return Result(self.transcript.text if self.transcript else "", self.tokens, stats, after)

@@ -1,0 +1,81 @@
+"""Attention in parts, merged by log-sum-exp, against the definition."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+import locret
+from locret.attention import list_attentions, split_attention, use_attention
+from locret.attention.lse import attention_with_lse, merge, naive_attention_with_lse
+from tests.conftest import tiny_llama
+
+
+def tensors(queries: int, keys: int, dtype: torch.dtype = torch.float32, device: str = "cpu") -> list[torch.Tensor]:
+    generator = torch.Generator().manual_seed(queries * 1000 + keys)
+    shapes = [(2, 6, queries, 16), (2, 2, keys, 16), (2, 2, keys, 16)]
+    return [torch.randn(shape, generator=generator).to(device, dtype) for shape in shapes]
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_the_fast_part_equals_the_naive_one(causal: bool) -> None:
+    query, key, value = tensors(20, 20 if causal else 33)
+    fast, naive = (f(query, key, value, 0.3, causal) for f in (attention_with_lse, naive_attention_with_lse))
+    torch.testing.assert_close(fast, naive, rtol=1e-4, atol=1e-5)
+
+
+def masked_reference(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+    new, stored = query.shape[-2], key.shape[-2] - query.shape[-2]
+    visible = torch.ones(new, stored + new, dtype=torch.bool).tril(stored)
+    key, value = (x.float().repeat_interleave(3, 1) for x in (key, value))
+    scores = (query.float() @ key.mT * 0.3).masked_fill(~visible, -torch.inf)
+    return (scores.softmax(-1) @ value).transpose(1, 2)
+
+
+@pytest.mark.parametrize("new, stored", [(1, 0), (1, 40), (7, 0), (7, 40), (64, 3), (33, 100)])
+@pytest.mark.parametrize("dtype, tolerance", [(torch.float32, 1e-5), (torch.bfloat16, 3e-2)])
+def test_split_equals_the_masked_matrix(new: int, stored: int, dtype: torch.dtype, tolerance: float) -> None:
+    query, key, value = tensors(new, stored + new, dtype)
+    module = SimpleNamespace(num_key_value_groups=3, is_causal=True)
+    output, weights = split_attention(module, query, key, value, None, scaling=0.3)
+    assert weights is None
+    torch.testing.assert_close(output.float(), masked_reference(query, key, value), rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("new, stored", [(64, 3), (33, 100), (128, 512)])
+@pytest.mark.parametrize("dtype, tolerance", [(torch.float32, 1e-3), (torch.bfloat16, 3e-2), (torch.float16, 5e-3)])
+def test_split_on_cuda_equals_the_masked_matrix(new: int, stored: int, dtype: torch.dtype, tolerance: float) -> None:
+    query, key, value = tensors(new, stored + new, dtype)
+    module = SimpleNamespace(num_key_value_groups=3, is_causal=True)
+    output, _ = split_attention(module, query.cuda(), key.cuda(), value.cuda(), None, scaling=0.3)
+    torch.testing.assert_close(
+        output.cpu().float(), masked_reference(query, key, value), rtol=tolerance, atol=tolerance
+    )
+
+
+def test_merging_three_parts_equals_one() -> None:
+    query, key, value = tensors(9, 60)
+    parts = [
+        attention_with_lse(query, k, v, 0.3, False) for k, v in zip(key.split(20, 2), value.split(20, 2), strict=True)
+    ]
+    whole, _ = naive_attention_with_lse(query, key, value, 0.3, False)
+    torch.testing.assert_close(merge(parts), whole, rtol=1e-4, atol=1e-5)
+
+
+def test_the_models_attention_is_restored_even_after_an_error() -> None:
+    model = tiny_llama()
+    before = model.config._attn_implementation
+    with pytest.raises(RuntimeError), use_attention(model, "split"):
+        assert model.config._attn_implementation != before
+        raise RuntimeError
+    assert model.config._attn_implementation == before
+
+
+def test_an_unknown_attention_is_refused() -> None:
+    assert {"split", "masked", "eager"} <= set(list_attentions())
+    budget, policy = locret.Budget(size=8), locret.get_policy("full")
+    with pytest.raises(locret.LocretError, match="unknown attention 'flash9': choose one of eager"):
+        locret.Engine(tiny_llama(), policy=policy, budget=budget, attention="flash9")

@@ -1,0 +1,127 @@
+"""Thousands of random readings: the cache against a model of it made of lists."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache as memoised
+from typing import ClassVar
+
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+import locret
+from locret.policies.base import Units
+from tests.cache.naive import NaiveCache
+from tests.conftest import tiny_llama
+
+LAYERS, HEADS, DIM = 2, 2, 4
+
+
+@memoised
+def model() -> nn.Module:
+    return tiny_llama(
+        num_hidden_layers=LAYERS, num_attention_heads=HEADS, num_key_value_heads=HEADS, head_dim=DIM, hidden_size=8,
+        max_position_embeddings=1 << 20,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Coarse:
+    """Scores of few different values, so that ties are everywhere; some are infinite."""
+
+    seed: int
+    name: ClassVar[str] = "coarse"
+    evicts: ClassVar[bool] = True
+
+    def check(self, model: nn.Module) -> None:
+        pass
+
+    def of(self, layer: int, head: int, position: int) -> float:
+        value = (position * 7919 + head * 104729 + layer * 1299709 + self.seed * 31) % 1009 % 5
+        return float("inf") if value == 4 and position % 11 == 0 else float(value)
+
+    def score(self, units: Units) -> torch.Tensor:
+        rows = units.new_positions[0].tolist()
+        return units.append(torch.tensor([[[self.of(units.layer, h, p) for p in row] for h, row in enumerate(rows)]]))
+
+
+def raw_keys(positions: torch.Tensor) -> torch.Tensor:
+    """A key that tells its position: [..., units] -> [..., units, DIM], before rotary embedding."""
+    return torch.stack([positions * 0.25, torch.ones_like(positions), positions * -0.5, positions * 0.0 + 2], -1)
+
+
+def read(cache: locret.BudgetCache, tokens: int) -> list[int]:
+    """What a forward pass of `tokens` does to the cache, without a model behind it."""
+    pieces = cache.plan(tokens)
+    if tokens > 1:
+        cache.make_room()
+    for piece in pieces:
+        start = cache.tokens_seen if cache.budget.positions == "true" else cache.stored
+        new = torch.arange(cache.tokens_seen, cache.tokens_seen + piece).float().expand(1, HEADS, piece)
+        spots = torch.arange(start, start + piece).expand(1, HEADS, piece)
+        keys = cache.reading.rotation.rotate(raw_keys(new), spots)
+        for layer in range(LAYERS):
+            stored = cache.layers[layer].storage.units
+            seen_keys, seen_values = cache.update(keys, raw_keys(new), layer)
+            assert seen_keys.shape[-2] == seen_values.shape[-2] == stored + piece  # the pass sees all of itself
+    return pieces
+
+
+def check(cache: locret.BudgetCache, naive: NaiveCache) -> None:
+    assert cache.tokens_seen == naive.seen
+    for layer in range(LAYERS):
+        expected = torch.tensor([[naive.units[layer, head] for head in range(HEADS)]])
+        kept = cache.kept_positions(layer)
+        assert torch.equal(kept, expected)
+        keys, values = cache.layers[layer].storage.read()
+        assert torch.equal(values, raw_keys(kept.float()))
+        spots = kept if naive.budget.positions == "true" else torch.arange(kept.shape[-1]).expand_as(kept)
+        rotated = cache.reading.rotation.rotate(raw_keys(kept.float()), spots)
+        torch.testing.assert_close(keys, rotated, rtol=1e-3, atol=1e-2)
+    assert cache.kv_bytes == LAYERS * HEADS * len(naive.units[0, 0]) * DIM * 2 * 4
+
+
+budgets = st.builds(
+    lambda extra, chunk, stabilizers, local, positions: locret.Budget(
+        max(1, stabilizers + local + extra), chunk, stabilizers, local, positions
+    ),
+    st.integers(0, 12), st.integers(1, 12), st.integers(0, 6), st.integers(0, 6), st.sampled_from(["true", "compact"]),
+)  # fmt: skip
+steps = st.lists(
+    st.tuples(st.sampled_from(["prompt", "chunk", "decode", "fork"]), st.integers(1, 40)), min_size=1, max_size=7
+)
+
+
+@settings(max_examples=3000, deadline=None, derandomize=True)
+@given(budget=budgets, seed=st.integers(0, 1000), steps=steps)
+def test_any_reading_keeps_what_the_naive_cache_keeps(
+    budget: locret.Budget, seed: int, steps: list[tuple[str, int]]
+) -> None:
+    policy = Coarse(seed)
+    pairs = [(locret.BudgetCache(model(), policy=policy, budget=budget), NaiveCache(budget, policy.of, LAYERS, HEADS))]
+    for action, amount in steps:
+        cache, naive = pairs[-1]
+        if action == "fork":  # from here on only the fork goes on; the original must stay as it is
+            pairs.append((cache.fork(), naive.fork()))
+        elif action == "prompt":
+            cache.begin_turn(amount)
+            assert read(cache, amount) == naive.prompt(amount)
+        elif action == "chunk":
+            assert read(cache, amount) == naive.chunk(amount)
+        else:
+            for _ in range(amount % 5):
+                assert read(cache, 1) == naive.chunk(1)
+    for cache, naive in pairs:
+        if naive.seen:
+            check(cache, naive)
+
+
+@settings(max_examples=300, deadline=None, derandomize=True)
+@given(budget=budgets, length=st.integers(1, 200))
+def test_a_prompt_never_holds_more_than_budget_chunk_and_tail(budget: locret.Budget, length: int) -> None:
+    cache = locret.BudgetCache(model(), policy=Coarse(0), budget=budget)
+    cache.begin_turn(length)
+    assert sum(read(cache, length)) == length
+    assert cache.stored == min(length, budget.size + min(budget.local, length))

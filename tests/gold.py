@@ -1,0 +1,112 @@
+"""The gold test's yardstick: one dense forward pass under a mask that hides exactly the evicted units.
+
+The prompt goes through the model at once, without a cache. In every layer each query may look only at the (layer, head,
+token) units that were stored when it was read, and at its own pass causally. Rotary positions are those of the reading:
+the tokens' own ones, or, with compact positions, slots.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import AttentionInterface
+
+from locret.models.families import decoder_of
+
+
+@dataclass(frozen=True)
+class Pass:
+    """One forward pass of the reading: queries begin..end, and what each layer held before, [batch, kv_heads, kept]."""
+
+    begin: int
+    end: int
+    kept: list[Tensor] | None
+
+
+@dataclass
+class Reading:
+    """All passes of one reading."""
+
+    positions: str
+    passes: list[Pass] = field(default_factory=list)
+
+    def record(self, cache: Any, length: int) -> None:
+        """Note what `cache` holds before a pass of `length` tokens."""
+        seen = cache.tokens_seen
+        kept = [cache.kept_positions(i).clone() for i in range(len(cache.layers))] if seen else None
+        self.passes.append(Pass(seen, seen + length, kept))
+
+
+@contextmanager
+def recorded(model: Any, reading: Reading, current: Any = None) -> Iterator[Reading]:
+    """Record every pass of a budgeted cache through `model` (single pieces: after long passes have been cut)."""
+
+    def before(layer: nn.Module, args: Any, kwargs: dict[str, Any]) -> None:
+        hidden = args[0] if args else kwargs["hidden_states"]
+        reading.record(kwargs["past_key_values"], hidden.shape[1])
+
+    hook = decoder_of(model).layers[0].register_forward_pre_hook(before, with_kwargs=True)
+    try:
+        yield reading
+    finally:
+        hook.remove()
+
+
+_reading: list[tuple[Reading, Tensor]] = []
+
+
+def _rotate(x: Tensor, positions: Tensor, frequencies: Tensor) -> Tensor:
+    """Plain rotary embedding of x [..., tokens, dim] at positions [..., tokens]."""
+    angles = positions[..., None].double() * frequencies.double()
+    cos, sin = torch.cat([angles, angles], -1).cos().float(), torch.cat([angles, angles], -1).sin().float()
+    first, second = x.chunk(2, -1)
+    return x * cos + torch.cat([-second, first], -1) * sin
+
+
+def _gold_attention(
+    module: Any, query: Tensor, key: Tensor, value: Tensor, attention_mask: Any, scaling: float, **kwargs: Any
+) -> tuple[Tensor, None]:
+    reading, frequencies = _reading[-1]
+    batch, heads, tokens, _ = key.shape
+    groups = query.shape[1] // heads
+    outputs = []
+    for step in reading.passes:
+        own = torch.arange(step.begin, step.end).expand(batch, heads, -1)
+        kept = own[..., :0] if step.kept is None else step.kept[module.layer_idx]
+        listed = torch.cat([kept, own], -1)  # [batch, heads, stored + new]
+        spots = listed if reading.positions == "true" else torch.arange(listed.shape[-1]).expand_as(listed)
+        visible = torch.zeros(batch, heads, step.end - step.begin, tokens, dtype=torch.bool)
+        visible.scatter_(-1, kept[:, :, None].expand(-1, -1, step.end - step.begin, -1), True)
+        visible[..., step.begin : step.end] = torch.ones(step.end - step.begin, step.end - step.begin).tril().bool()
+        key_positions = torch.zeros(batch, heads, tokens, dtype=torch.long).scatter(-1, listed, spots)
+        rotated = _rotate(key, key_positions, frequencies).repeat_interleave(groups, 1)
+        asking = query[:, :, step.begin : step.end]
+        asking = _rotate(asking, spots[:, :1, -(step.end - step.begin) :], frequencies)
+        scores = (asking @ rotated.mT * scaling).masked_fill(~visible.repeat_interleave(groups, 1), -torch.inf)
+        outputs.append(scores.softmax(-1) @ value.repeat_interleave(groups, 1))
+    return torch.cat(outputs, 2).transpose(1, 2).contiguous(), None
+
+
+AttentionInterface.register("gold", _gold_attention)
+
+
+@torch.no_grad()
+def dense_logits(model: Any, ids: Tensor, reading: Reading) -> Tensor:
+    """Logits [batch, tokens, vocab] of one dense pass that sees what `reading` saw.
+
+    The model's own rotary embedding is switched off by giving every token position 0; ours is applied per pass.
+    """
+    before = model.config._attn_implementation
+    _reading.append((reading, decoder_of(model).rotary_emb.inv_freq))
+    try:
+        model.config._attn_implementation = "gold"
+        logits: Tensor = model(input_ids=ids, position_ids=torch.zeros_like(ids), use_cache=False).logits
+        return logits
+    finally:
+        model.config._attn_implementation = before
+        _reading.pop()

@@ -1,0 +1,150 @@
+"""Retaining heads: the formula, files, and refusals."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+import locret
+from locret.models.families import Projections, family_of
+from locret.models.fingerprint import fingerprint_of
+from locret.models.taps import tap_projections
+from tests.conftest import tiny_llama
+
+
+def heads_of(model: torch.nn.Module) -> locret.RetainingHeads:
+    return locret.RetainingHeads.from_config(
+        model.config, width=16, objective="logits", fingerprint=fingerprint_of(model)
+    )
+
+
+def test_the_score_is_the_formula_of_the_paper() -> None:
+    model = tiny_llama()
+    heads = heads_of(model)
+    q, k, v = torch.randn(1, 5, 48), torch.randn(1, 5, 16), torch.randn(1, 5, 16)
+    head = heads.layers[1]
+    hidden = torch.nn.functional.silu(torch.cat([q, k, v], -1) @ head.fc1.weight.T)
+    expected = (hidden @ head.fc2.weight.T).transpose(1, 2)
+    torch.testing.assert_close(heads.score(1, Projections(q, k, v)), expected)
+    assert head.fc1.bias is None and head.fc2.bias is None
+
+
+def test_taps_give_the_projections_before_rotary_embedding() -> None:
+    model = tiny_llama()
+    seen: dict[int, Projections] = {}
+    hidden: list[torch.Tensor] = []
+    layer = model.model.layers[1]
+    hook = layer.input_layernorm.register_forward_hook(lambda module, args, out: hidden.append(out))
+    with torch.no_grad(), tap_projections(model, lambda index, projections: seen.update({index: projections})):
+        model(torch.arange(1, 9)[None])
+    hook.remove()
+    assert sorted(seen) == [0, 1, 2]
+    for name, found in zip(("q_proj", "k_proj", "v_proj"), seen[1], strict=True):
+        torch.testing.assert_close(found, getattr(layer.self_attn, name)(hidden[0]))
+    seen.clear()
+    model(torch.arange(1, 9)[None])
+    assert not seen
+
+
+def test_hooks_change_nothing_for_other_caches_and_come_off() -> None:
+    model = tiny_llama()
+    ids = torch.arange(1, 30)[None]
+    before = model.generate(ids, max_new_tokens=5, do_sample=False)
+    locret.attach(model)
+    locret.attach(model)
+    assert torch.equal(model.generate(ids, max_new_tokens=5, do_sample=False), before)
+    locret.detach(model)
+    locret.detach(model)
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_saved_heads_come_back(tmp_path: Path, dtype: torch.dtype) -> None:
+    heads = heads_of(tiny_llama()).to(dtype)
+    heads.save_pretrained(tmp_path / "heads")
+    again = locret.RetainingHeads.from_pretrained(tmp_path / "heads")
+    assert again.config == heads.config
+    for name, tensor in heads.state_dict().items():
+        assert torch.equal(again.state_dict()[name], tensor)
+    assert sorted(p.name for p in (tmp_path / "heads").iterdir()) == ["heads.json", "heads.safetensors"]
+
+
+def test_heads_of_another_model_are_refused_with_what_differs() -> None:
+    heads, budget = heads_of(tiny_llama()), locret.Budget(size=16)
+    policy = locret.get_policy("locret", heads=heads)
+    with pytest.raises(locret.LocretError, match="of another model: layers is 3, the model has 2"):
+        locret.BudgetCache(tiny_llama(num_hidden_layers=2), policy=policy, budget=budget)
+    with pytest.raises(locret.LocretError, match=r"kv_heads is 2, the model has 3: load its own"):
+        locret.Engine(tiny_llama(num_key_value_heads=3), policy=policy, budget=budget)
+    with pytest.raises(locret.LocretError, match="other weights .* fingerprints differ"):
+        locret.Engine(tiny_llama(seed=1), policy=policy, budget=budget)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_the_fingerprint_survives_another_precision(dtype: torch.dtype) -> None:
+    heads = heads_of(tiny_llama())
+    heads.check_fits(tiny_llama().to(dtype))
+
+
+def test_an_unknown_family_is_refused_by_name() -> None:
+    config = tiny_llama().config
+    config.model_type = "mamba"
+    with pytest.raises(locret.LocretError, match="unknown model family 'mamba': choose one of llama"):
+        family_of(config)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    heads_of(tiny_llama()).save_pretrained(tmp_path)
+    return tmp_path
+
+
+def test_a_truncated_checkpoint_is_refused(folder: Path) -> None:
+    weights = folder / "heads.safetensors"
+    whole = weights.read_bytes()
+    for length in (0, 4, 100, len(whole) - 1):
+        weights.write_bytes(whole[:length])
+        with pytest.raises(locret.LocretError, match="missing, damaged or cut short"):
+            locret.RetainingHeads.from_pretrained(folder)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", '"x"', "{}", '{"layers": "three"}', '{"model_type": "llama", "layers": 3}']
+)
+def test_a_damaged_configuration_is_refused(folder: Path, text: str) -> None:
+    (folder / "heads.json").write_text(text)
+    with pytest.raises(locret.LocretError, match=r"heads\.json is not a configuration"):
+        locret.RetainingHeads.from_pretrained(folder)
+
+
+def test_files_that_do_not_belong_together_are_refused(folder: Path) -> None:
+    config = json.loads((folder / "heads.json").read_text())
+    (folder / "heads.json").write_text(json.dumps({**config, "width": 8}))
+    with pytest.raises(locret.LocretError, match=r"fc1\.weight has shape \(16, 80\), but heads\.json says \(8, 80\)"):
+        locret.RetainingHeads.from_pretrained(folder)
+
+
+def test_a_folder_without_heads_and_a_wrong_name_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(locret.LocretError, match=r"holds no retaining heads: heads\.json"):
+        locret.RetainingHeads.from_pretrained(tmp_path)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(locret.LocretError, match="neither a folder nor could they be fetched"):
+        locret.RetainingHeads.from_pretrained(tmp_path / "nowhere" / "at" / "all")
+
+
+def test_no_space_while_saving_leaves_what_was_there(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = {p.name: p.read_bytes() for p in folder.iterdir()}
+
+    def full(*args: object, **kwargs: object) -> None:
+        Path(str(args[1])).write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("locret.models.heads_io.save_file", full)
+    with pytest.raises(
+        locret.LocretError, match=r"could not write .*heads\.safetensors: No space left on device: free"
+    ):
+        heads_of(tiny_llama(seed=3)).save_pretrained(folder)
+    assert {p.name: p.read_bytes() for p in folder.iterdir()} == before
