@@ -44,7 +44,7 @@ def test_an_empty_prompt() -> None:
 
 def test_a_prompt_longer_than_the_window_with_true_positions() -> None:
     ids = [1] * 129
-    with pytest.raises(locret.LocretError, match="129 tokens are more than the model's window of 128: .*compact"):
+    with pytest.raises(locret.LocretError, match=r"129 tokens are more than the model's window of 128: .*compact"):
         engine().prefill(ids)
     assert engine("compact").prefill(ids * 4).tokens_seen == 516
     model = tiny_llama(max_position_embeddings=128)
@@ -63,7 +63,7 @@ def test_an_answer_that_would_leave_the_window() -> None:
 
 def test_a_compact_budget_wider_than_the_window() -> None:
     with pytest.raises(
-        locret.LocretError, match="120 stored units . a chunk of 32 are more than the model's window of 128"
+        locret.LocretError, match=r"120 stored units . a chunk of 32 are more than the model's window of 128"
     ):
         engine("compact", size=120).prefill([1] * 200)
 

@@ -79,7 +79,7 @@ def test_heads_of_another_model_are_refused_with_what_differs() -> None:
         locret.BudgetCache(tiny_llama(num_hidden_layers=2), policy=policy, budget=budget)
     with pytest.raises(locret.LocretError, match=r"kv_heads is 2, the model has 3: load its own"):
         locret.Engine(tiny_llama(num_key_value_heads=3), policy=policy, budget=budget)
-    with pytest.raises(locret.LocretError, match="other weights .* fingerprints differ"):
+    with pytest.raises(locret.LocretError, match=r"other weights .* fingerprints differ"):
         locret.Engine(tiny_llama(seed=1), policy=policy, budget=budget)
 
 

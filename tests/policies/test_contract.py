@@ -1,4 +1,7 @@
-"""The contract that every registered policy keeps. A new policy is a file, and a row in `make_policy` if it has options."""
+"""The contract that every registered policy keeps.
+
+A new policy is a file, and a row in `make_policy` if it cannot be made without options.
+"""
 
 from __future__ import annotations
 
@@ -128,7 +131,7 @@ def test_streaming_llm_keeps_sinks_and_the_newest(model: Any) -> None:
 def test_random_scores_are_uniform_and_differ_by_seed_layer_and_head() -> None:
     positions = torch.arange(20000).expand(1, 2, -1)
     scores = locret.get_policy("random").score(units(positions))
-    assert 0 <= scores.min() and scores.max() < 1
+    assert scores.min() >= 0 and scores.max() < 1
     histogram = torch.histc(scores, 10, 0, 1) / scores.numel()
     assert (histogram - 0.1).abs().max() < 0.01
     assert torch.corrcoef(scores[0])[0, 1].abs() < 0.03

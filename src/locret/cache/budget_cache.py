@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from transformers.cache_utils import Cache
 
 from locret.cache.budget import Budget
+from locret.cache.hooks import attach
 from locret.cache.layer import BudgetLayer, Reading
 from locret.cache.plan import chunk_plan
 from locret.cache.rotation import Rotation
@@ -38,6 +39,8 @@ class BudgetCache(Cache):
         LocretError: the model's family is not supported, or the policy cannot work with the model.
     """
 
+    is_budgeted = True  # what the hooks on the model look for
+
     def __init__(
         self,
         model: nn.Module,
@@ -47,8 +50,6 @@ class BudgetCache(Cache):
         prompt_length: int | None = None,
         storage: str = "dense",
     ) -> None:
-        from locret.cache.hooks import attach
-
         empty = get_storage(storage)
         attach(model)
         policy.check(model)

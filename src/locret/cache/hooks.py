@@ -5,17 +5,19 @@ It acts only when the forward pass uses a `BudgetCache`; with any other cache th
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from locret.cache.budget_cache import BudgetCache
 from locret.errors import LocretError
 from locret.models.families import decoder_of
 from locret.models.taps import attach_taps, detach_taps
+
+if TYPE_CHECKING:
+    from locret.cache.budget_cache import BudgetCache
 
 _attached: WeakKeyDictionary[nn.Module, RemovableHandle] = WeakKeyDictionary()
 
@@ -41,9 +43,10 @@ def detach(model: nn.Module) -> None:
 def _before_decoder(
     decoder: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
-    cache = kwargs.get("past_key_values")
-    if not isinstance(cache, BudgetCache):
+    cache: BudgetCache | None = kwargs.get("past_key_values")
+    if not getattr(cache, "is_budgeted", False):
         return None
+    assert cache is not None
     if args:
         kwargs = {"input_ids": args[0], **kwargs}
     inputs = kwargs["inputs_embeds"] if kwargs.get("input_ids") is None else kwargs["input_ids"]

@@ -1,0 +1,1 @@
+"""Measurements of time and memory; configuration and results are committed together."""
