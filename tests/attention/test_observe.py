@@ -5,6 +5,7 @@ import torch
 from torch import Tensor
 from transformers import LlamaForCausalLM
 
+import locret
 from locret.attention.observe import NAME, observe_attention
 from locret.errors import LocretError
 from tests.conftest import tiny_llama
@@ -67,6 +68,21 @@ def test_two_observers_at_once_are_refused(model: LlamaForCausalLM) -> None:
     ):
         pass
     assert model.config._attn_implementation == "sdpa"
+
+
+def test_a_budgeted_cache_reads_the_same_when_observed(model: LlamaForCausalLM) -> None:
+    shapes: list[tuple[int, int]] = []
+    budget = locret.Budget(size=16, chunk=8, stabilizers=4, local=4)
+
+    def read() -> Tensor:
+        cache = locret.BudgetCache(model, policy=locret.get_policy("random"), budget=budget)
+        return torch.cat([model(input_ids=x, past_key_values=cache).logits for x in IDS.split(8, dim=1)], dim=1)
+
+    plain = read()
+    with observe_attention(model, lambda i, q, k, v, s: shapes.append((q.shape[2], k.shape[2]))):
+        observed = read()
+    torch.testing.assert_close(observed, plain, atol=1e-4, rtol=1e-4)
+    assert (8, 24) in shapes  # a chunk beside a full budget
 
 
 def test_models_are_observed_one_by_one(model: LlamaForCausalLM) -> None:

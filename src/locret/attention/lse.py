@@ -6,7 +6,9 @@ import torch
 from torch import Tensor
 
 
-def attention_with_lse(query: Tensor, key: Tensor, value: Tensor, scaling: float, causal: bool) -> tuple[Tensor, Tensor]:
+def attention_with_lse(
+    query: Tensor, key: Tensor, value: Tensor, scaling: float, causal: bool
+) -> tuple[Tensor, Tensor]:
     """Softmax attention and the log-sum-exp of its scores.
 
     Args:
@@ -26,7 +28,13 @@ def attention_with_lse(query: Tensor, key: Tensor, value: Tensor, scaling: float
     if query.is_cuda and query.dtype in (torch.float16, torch.bfloat16):
         groups = query.shape[1] // key.shape[1]
         output, lse, *_ = torch.ops.aten._scaled_dot_product_flash_attention(
-            query, key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1), 0.0, causal, False, scale=scaling
+            query,
+            key.repeat_interleave(groups, 1),
+            value.repeat_interleave(groups, 1),
+            0.0,
+            causal,
+            False,
+            scale=scaling,
         )
         return output, lse
     return naive_attention_with_lse(query, key, value, scaling, causal)

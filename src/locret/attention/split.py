@@ -44,7 +44,7 @@ def split_attention(
     """
     new, stored = query.shape[-2], key.shape[-2] - query.shape[-2]
     if attention_mask is not None or new == 1 or stored == 0:
-        return sdpa_attention_forward(  # type: ignore[no-any-return]
+        return sdpa_attention_forward(
             module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **kwargs
         )
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling

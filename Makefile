@@ -1,0 +1,64 @@
+# Works on a fresh checkout with Python 3.10+, pip and make.
+PYTHON ?= python3
+VENV ?= .venv
+WORKERS ?= 2
+# `make builtin`: further training text (--books FILE), and settings of the heads' training
+BOOKS ?=
+HEADS ?= --steps 600 --width 256 --max-length 4096
+
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.locret-installed
+ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false
+
+.DEFAULT_GOAL := help
+.PHONY: help venv demo test lint types imports unit gpu builtin clean
+
+help: ## list the targets
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  \1\t/' | expand -t 12
+
+venv: $(STAMP) ## create the environment and install locret into it
+
+$(STAMP): pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit("locret needs Python 3.10 or newer: set PYTHON=..." if sys.version_info < (3, 10) else 0)'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --editable '.[dev,plot]'
+	touch $@
+
+demo: venv ## read a long document in fixed memory and ask about it
+	$(BIN)/locret demo
+
+test: lint types imports unit ## every check
+
+lint: venv ## style and formatting
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: venv ## static types
+	$(BIN)/mypy
+
+imports: venv ## layers import one way
+	$(BIN)/lint-imports
+
+unit: venv ## tests that need no accelerator
+	$(ONE_THREAD) $(BIN)/pytest -n $(WORKERS) -m 'not gpu'
+
+gpu: venv ## tests that need an accelerator
+	@if $(BIN)/python -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; then \
+	    $(BIN)/pytest -m gpu; \
+	else \
+	    echo 'make gpu: no accelerator found, nothing was run'; \
+	fi
+
+builtin: venv ## make the built-in model again: tokenizer, backbone, heads, evaluation (hours)
+	$(BIN)/python -m recipes.builtin.tokenizer $(BOOKS)
+	$(BIN)/python -m recipes.builtin.train_backbone $(BOOKS)
+	$(BIN)/python -m recipes.builtin.heads_data --out runs/builtin/heads.jsonl $(BOOKS)
+	$(BIN)/locret train --model src/locret/builtin --data runs/builtin/heads.jsonl --out runs/builtin/heads $(HEADS)
+	mkdir -p src/locret/builtin/heads
+	cp runs/builtin/heads/heads.safetensors runs/builtin/heads/heads.json src/locret/builtin/heads/
+	$(BIN)/python -m recipes.builtin.evaluate
+	$(BIN)/locret eval --tasks mix,magic --lengths 4096,16384 --budgets 1/8,1/16,1/32 --samples 112 --out runs/builtin/eval
+
+clean: ## remove the environment and everything that can be made again
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,38 @@
+"""The `locret` command."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import typer
+
+from locret.cli.common import guarded
+from locret.cli.demo import demo_command
+from locret.cli.eval import eval_command
+from locret.cli.generate import generate_command
+from locret.cli.train import train_command
+
+COMMANDS: dict[str, Callable[..., None]] = {
+    "demo": demo_command,
+    "generate": generate_command,
+    "train": train_command,
+    "eval": eval_command,
+}
+
+app = typer.Typer(
+    help="Read documents of any length in fixed memory: trained heads say what the KV cache keeps.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+for _name, _command in COMMANDS.items():
+    app.command(_name)(guarded(_command))
+
+
+def main() -> None:
+    """Run the command line; exits 0 on success, 1 on failure, 2 on bad usage."""
+    app(prog_name="locret")
+
+
+if __name__ == "__main__":
+    main()

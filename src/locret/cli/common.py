@@ -1,0 +1,127 @@
+"""What all commands share: options, output, and one clear line when something fails."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stdout
+from dataclasses import dataclass, field
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from locret.errors import LocretError
+
+INTERRUPTED = 130  # what shells report for a command ended by Ctrl-C
+
+ModelOption = Annotated[str, typer.Option("--model", help="'builtin', a folder or a hub id.")]
+HeadsOption = Annotated[
+    str | None,
+    typer.Option("--heads", help="Retaining heads: a folder or a hub id. [default: those that come with the model]"),
+]
+DtypeOption = Annotated[str, typer.Option("--dtype", help="auto, float32, bfloat16 or float16.")]
+DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1 ...")]
+ChunkOption = Annotated[int | None, typer.Option("--chunk", help="Tokens read at once.", show_default="by budget")]
+StabilizersOption = Annotated[
+    int | None,
+    typer.Option("--stabilizers", help="Newest units kept after every chunk but the last.", show_default="by budget"),
+]
+LocalOption = Annotated[
+    int | None, typer.Option("--local", help="Last prompt tokens, never evicted.", show_default="by budget")
+]
+PositionsOption = Annotated[
+    str, typer.Option("--positions", help="'true', or 'compact' for prompts longer than the model's window.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, nothing else there.")]
+
+
+@dataclass
+class Output:
+    """Where a command writes.
+
+    Attributes:
+        console: tables and pictures for people: stdout, or stderr if stdout is for JSON.
+        notes: progress and remarks, always stderr.
+        verbatim: whether `write` writes.
+        result: the JSON object, to be filled by the command.
+    """
+
+    console: Console
+    notes: Console
+    verbatim: bool
+    result: dict[str, Any] = field(default_factory=dict)
+
+    def write(self, text: str) -> None:
+        """Write generated text to stdout as it is, at once; nothing under `--json`, where it is in the result."""
+        if self.verbatim:
+            sys.stdout.write(text)
+            sys.stdout.flush()
+
+
+@contextmanager
+def output(as_json: bool) -> Iterator[Output]:
+    """Keep stdout clean for `--json`, and print the result there when the command has succeeded."""
+    notes = Console(stderr=True, highlight=False)
+    if not as_json:
+        yield Output(Console(highlight=False), notes, verbatim=True)
+        return
+    with redirect_stdout(sys.stderr):
+        written = Output(notes, notes, verbatim=False)
+        yield written
+    print(json.dumps(written.result, allow_nan=False), flush=True)
+
+
+def guarded(command: Callable[..., None]) -> Callable[..., None]:
+    """Add `--debug` to a command, and turn its errors into one line on stderr and exit code 1."""
+
+    @functools.wraps(command)
+    def run(*args: Any, debug: bool, **options: Any) -> None:
+        quiet_libraries()
+        try:
+            command(*args, **options)
+        except KeyboardInterrupt:
+            raise SystemExit(INTERRUPTED) from None
+        except (LocretError, OSError) as error:
+            if debug:
+                raise
+            _fail(_one_line(error))
+        except Exception as error:
+            if debug or _is_usage_error(error):
+                raise
+            _fail(f"unexpected {type(error).__name__}: {_one_line(error)} (--debug shows where)")
+
+    signature = inspect.signature(command, eval_str=True)
+    option = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+    added = inspect.Parameter("debug", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=option)
+    parameters = [*signature.parameters.values(), added]
+    run.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+    run.__annotations__ = {p.name: p.annotation for p in parameters}
+    return run
+
+
+def quiet_libraries() -> None:
+    """Stop libraries from printing advice and progress bars of their own."""
+    from huggingface_hub.utils import logging as hub_logging
+    from transformers.utils import logging
+
+    hub_logging.set_verbosity_error()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+
+
+def _is_usage_error(error: Exception) -> bool:
+    """Whether typer knows how to show this error and what to exit with."""
+    return isinstance(error, (typer.BadParameter, typer.Exit, typer.Abort))
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _fail(message: str) -> None:
+    print(f"locret: {message}", file=sys.stderr)
+    raise SystemExit(1)

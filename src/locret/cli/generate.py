@@ -1,0 +1,131 @@
+"""`locret generate`: read a long prompt in fixed memory and go on from it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from locret.cli.common import (
+    ChunkOption,
+    DeviceOption,
+    DtypeOption,
+    HeadsOption,
+    JsonOption,
+    LocalOption,
+    ModelOption,
+    Output,
+    PositionsOption,
+    StabilizersOption,
+    output,
+)
+
+if TYPE_CHECKING:
+    from locret.cli.prompt import Prompt
+    from locret.engine import Result
+
+
+def generate_command(
+    document: Annotated[Path | None, typer.Option(help="Text file to ask about, with --question.")] = None,
+    question: Annotated[str | None, typer.Option(help="What to ask about the document.")] = None,
+    prompt_file: Annotated[Path | None, typer.Option(help="Text file that is the whole prompt.")] = None,
+    prompt_ids: Annotated[Path | None, typer.Option(help="File with a JSON list of token ids.")] = None,
+    model: ModelOption = "builtin",
+    heads: HeadsOption = None,
+    policy: Annotated[str, typer.Option(help="What says which units are kept.")] = "locret",
+    budget: Annotated[
+        int | None, typer.Option(help="Units kept per KV head.", show_default="1024 for builtin, else 6000")
+    ] = None,
+    chunk: ChunkOption = None,
+    stabilizers: StabilizersOption = None,
+    local: LocalOption = None,
+    positions: PositionsOption = "true",
+    max_new_tokens: Annotated[int, typer.Option(min=1, help="Tokens to write at most.")] = 64,
+    temperature: Annotated[float, typer.Option(help="0 is greedy.")] = 0.0,
+    top_p: Annotated[float | None, typer.Option(help="Sample from the likeliest tokens of this mass.")] = None,
+    top_k: Annotated[int | None, typer.Option(help="Sample from so many of the likeliest tokens.")] = None,
+    stop: Annotated[list[str] | None, typer.Option(help="A string that ends the answer; may be repeated.")] = None,
+    dtype: DtypeOption = "auto",
+    device: DeviceOption = "auto",
+    seed: Annotated[int, typer.Option(help="Of sampling, and of the random policy.")] = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """Read a prompt of any length chunk by chunk, keep what fits the budget, and answer.
+
+    Give --document with --question, or --prompt-file, or --prompt-ids.
+    """
+    with output(as_json) as out:
+        prompt = _prompt(document, question, prompt_file, prompt_ids)
+
+        from locret.cli.budget import prompt_budget
+        from locret.cli.loading import check_policies, load
+        from locret.cli.progress import reading
+        from locret.engine import Engine, Sampling
+
+        units = prompt_budget(model, budget, chunk, stabilizers, local, positions)
+        check_policies([policy])
+        Sampling(temperature, top_k, top_p, seed)
+        loaded = load(model, heads, dtype, device)
+        turns = prompt.turns(loaded.tokenizer)
+        engine = Engine(loaded.model, loaded.tokenizer, policy=loaded.policy(policy, seed), budget=units)
+        session = None
+        with reading(out.notes, "reading") as progress:
+            for turn in turns:
+                session = engine.prefill(turn, session, progress=progress)
+        assert session is not None
+        answer = engine.stream(
+            session,
+            max_new_tokens=max_new_tokens,
+            temperature=temperature,
+            top_p=top_p,
+            top_k=top_k,
+            seed=seed,
+            stop=tuple(stop or ()),
+        )
+        for piece in answer:
+            out.write(piece)
+        out.write("\n")
+        _report(out, answer.result())
+
+
+def _prompt(document: Path | None, question: str | None, prompt_file: Path | None, prompt_ids: Path | None) -> Prompt:
+    """The one prompt that the options name; anything but one is bad usage."""
+    from locret.cli.prompt import DocumentPrompt, TextPrompt, read_text, read_token_ids
+
+    given = [path for path in (document, prompt_file, prompt_ids) if path is not None]
+    if len(given) != 1:
+        raise typer.BadParameter("give one of --document (with --question), --prompt-file and --prompt-ids")
+    if (document is None) != (question is None):
+        raise typer.BadParameter("--document and --question belong together: give both")
+    if document is not None and question is not None:
+        if not question.strip():
+            raise typer.BadParameter("--question is empty: ask something about the document")
+        return DocumentPrompt(read_text(document), question)
+    return TextPrompt(read_text(prompt_file)) if prompt_file else read_token_ids(given[0])
+
+
+def _report(out: Output, result: Result) -> None:
+    """Fill the JSON object, and print the same figures for people."""
+    from locret.eval.table import human_bytes
+
+    stats = result.stats
+    out.result.update(
+        text=result.text,
+        token_ids=result.token_ids,
+        prompt_tokens=stats.prompt_tokens,
+        kept_tokens=stats.kept_tokens,
+        kv_bytes=stats.kv_bytes,
+        prefill_seconds=stats.prefill_seconds,
+        decode_seconds=stats.decode_seconds,
+        peak_memory_bytes=stats.peak_memory_bytes,
+    )
+    read_rate = stats.prompt_tokens / max(stats.prefill_seconds, 1e-9)
+    write_rate = stats.new_tokens / max(stats.decode_seconds, 1e-9)
+    out.notes.print(
+        f"read {stats.prompt_tokens} tokens in {stats.prefill_seconds:.1f} s ({read_rate:.0f} tok/s), "
+        f"kept {stats.kept_tokens} per KV head ({human_bytes(stats.kv_bytes)}); "
+        f"wrote {stats.new_tokens} in {stats.decode_seconds:.1f} s ({write_rate:.0f} tok/s); "
+        f"peak memory {human_bytes(stats.peak_memory_bytes)}",
+        soft_wrap=True,
+    )

@@ -1,0 +1,57 @@
+"""Loading what `--model`, `--heads` and `--policy` name. Names are checked before any weights are read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from locret.errors import LocretError
+from locret.models.heads import RetainingHeads
+from locret.models.loading import load_model
+from locret.policies import Policy, get_policy, list_policies
+
+NEEDS_HEADS = "locret"
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A model ready for use: with its tokenizer, and heads if there are any."""
+
+    model: Any
+    tokenizer: Any
+    heads: RetainingHeads | None
+
+    def policy(self, name: str, seed: int = 0) -> Policy:
+        """The policy `name`, with heads or seed where it takes them.
+
+        Raises:
+            LocretError: it needs heads and there are none.
+        """
+        if name == NEEDS_HEADS:
+            if self.heads is None:
+                raise LocretError(
+                    f"policy {name!r} needs retaining heads and none came with this model: "
+                    "name them with --heads, or train them with `locret train`"
+                )
+            return get_policy(name, heads=self.heads)
+        return get_policy(name, seed=seed) if name == "random" else get_policy(name)
+
+
+def check_policies(names: Sequence[str]) -> None:
+    """Refuse unknown policies.
+
+    Raises:
+        LocretError: naming the policy, and the ones there are.
+    """
+    known = list_policies()
+    for name in names:
+        if name not in known:
+            raise LocretError(f"unknown policy {name!r}: choose one of {', '.join(known)}")
+
+
+def load(model: str, heads: str | None, dtype: str, device: str) -> Loaded:
+    """Load a model, and heads from `heads` instead of its own if that is given."""
+    chosen = RetainingHeads.from_pretrained(heads) if heads else None
+    backbone, tokenizer, own = load_model(model, dtype, device)
+    return Loaded(backbone, tokenizer, chosen or own)

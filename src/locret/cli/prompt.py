@@ -1,0 +1,128 @@
+"""Prompts from files, checked before any weights are read."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from locret.errors import LocretError
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentPrompt:
+    """A document and a question about it.
+
+    Attributes:
+        document, question: as the user gave them.
+    """
+
+    document: str
+    question: str
+
+    def turns(self, tokenizer: Any) -> list[list[int]]:
+        """Token ids of the document, then of the question, so that the question is never part of what is cut."""
+        if getattr(tokenizer, "chat_template", None):
+            message = {"role": "user", "content": f"{self.document}\n\n{self.question}"}
+            text = tokenizer.apply_chat_template([message], tokenize=False, add_generation_prompt=True)
+            cut = text.rfind(self.question.strip())
+            return [_ids(tokenizer, text[:cut]), _ids(tokenizer, text[cut:])]
+        asked = self.question if "Answer:" in self.question else f"Question: {self.question} Answer:"
+        document = tokenizer(self.document)["input_ids"]
+        return [list(document), _ids(tokenizer, f"\n{asked}")]
+
+
+@dataclass(frozen=True, slots=True)
+class TextPrompt:
+    """A prompt to be read as it stands."""
+
+    text: str
+
+    def turns(self, tokenizer: Any) -> list[list[int]]:
+        """Token ids, with the special tokens the tokenizer puts in front."""
+        return [list(tokenizer(self.text)["input_ids"])]
+
+
+@dataclass(frozen=True, slots=True)
+class TokenPrompt:
+    """A prompt of token ids.
+
+    Attributes:
+        ids: as they stand in the file.
+        source: the file, for messages.
+    """
+
+    ids: list[int]
+    source: Path
+
+    def turns(self, tokenizer: Any) -> list[list[int]]:
+        """The ids.
+
+        Raises:
+            LocretError: an id is outside the vocabulary.
+        """
+        size = len(tokenizer)
+        for index, token in enumerate(self.ids):
+            if not 0 <= token < size:
+                raise LocretError(
+                    f"{self.source}: token id {token} at index {index} is outside the vocabulary of {size}: "
+                    f"give ids from 0 to {size - 1}"
+                )
+        return [self.ids]
+
+
+Prompt = DocumentPrompt | TextPrompt | TokenPrompt
+
+
+def read_text(path: Path) -> str:
+    """The text of a file.
+
+    Raises:
+        LocretError: it is not UTF-8 text, or there is nothing in it; the message says where and what to do.
+        OSError: it cannot be read.
+    """
+    if not path.exists():
+        raise LocretError(f"{path} does not exist: check the path")
+    if path.is_dir():
+        raise LocretError(f"{path} is a folder: give a text file")
+    data = path.read_bytes()
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise LocretError(
+            f"{path} is not text: byte 0x{data[error.start]:02x} at offset {error.start} is not UTF-8: "
+            "convert it to UTF-8 text first (iconv, pdftotext)"
+        ) from None
+    if "\0" in text:
+        raise LocretError(f"{path} is not text: zero byte at offset {data.index(0)}: convert it to UTF-8 text first")
+    if not text.strip():
+        raise LocretError(f"{path} is empty: a prompt needs at least one character of text")
+    return text
+
+
+def read_token_ids(path: Path) -> TokenPrompt:
+    """Token ids from a file that holds a JSON list of them.
+
+    Raises:
+        LocretError: it does not.
+        OSError: it cannot be read.
+    """
+    remedy = "give a JSON list of token ids such as [1, 2, 3]"
+    try:
+        ids = json.loads(read_text(path))
+    except json.JSONDecodeError as error:
+        raise LocretError(f"{path} is not JSON (line {error.lineno}, {error.msg}): {remedy}") from None
+    if not isinstance(ids, list):
+        raise LocretError(f"{path} holds a JSON {type(ids).__name__}: {remedy}")
+    for index, token in enumerate(ids):
+        if type(token) is not int:  # a bool is an int to isinstance
+            raise LocretError(f"{path} holds {json.dumps(token)[:40]} at index {index}: {remedy}")
+    if not ids:
+        raise LocretError(f"{path} holds an empty list: {remedy}")
+    return TokenPrompt(ids, path)
+
+
+def _ids(tokenizer: Any, text: str) -> list[int]:
+    """Token ids without special tokens."""
+    return list(tokenizer(text, add_special_tokens=False)["input_ids"])

@@ -1,0 +1,1 @@
+"""Evaluation: tasks with known answers, the grid of policies and budgets, results and pictures."""

@@ -1,0 +1,160 @@
+"""The grid of an evaluation: which cells there are, and with what budget each is read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from fractions import Fraction
+from typing import Any
+
+from locret.cache.budget import Budget, Positions
+from locret.errors import LocretError
+from locret.eval.needles import SPLITS
+from locret.eval.tasks import get_task
+from locret.policies.base import Policy
+
+LONG = 16384
+SHORT_CHUNK, LONG_CHUNK = 256, 1024
+PROTECTED = 32  # default stabilizers, and default local tail
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetRule:
+    """How the budgets of a grid are made of its sizes; None takes a default.
+
+    Attributes:
+        chunk: tokens read at once (256, from 16384 tokens on 1024).
+        stabilizers: newest units kept after every chunk but the last (32, at most a quarter of the size).
+        local: last tokens that are never evicted (32, at most a quarter of the size).
+        positions: "true" or "compact".
+    """
+
+    chunk: int | None = None
+    stabilizers: int | None = None
+    local: int | None = None
+    positions: Positions = "true"
+
+    def budget(self, size: int, length: int) -> Budget:
+        """The budget of `size` units for documents of `length` tokens."""
+        protected = min(PROTECTED, size // 4)
+        return Budget(
+            size=size,
+            chunk=self.chunk if self.chunk is not None else (LONG_CHUNK if length >= LONG else SHORT_CHUNK),
+            stabilizers=protected if self.stabilizers is None else self.stabilizers,
+            local=protected if self.local is None else self.local,
+            positions=self.positions,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """What is evaluated: every task x length x budget x seed, under every policy.
+
+    Attributes:
+        tasks: names of tasks.
+        lengths: tokens a document.
+        budgets: units per KV head, or fractions of the length such as Fraction(1, 16).
+        samples: questions a cell.
+        seeds: of the documents; every policy and budget sees the same ones.
+        keys: questions a document; None takes the task's own number.
+        split: "heldout" hides keys that the built-in model was not trained on, "trained" those that it was.
+        query_first: the question also stands before the document.
+        rule: how budgets are made.
+    """
+
+    tasks: tuple[str, ...]
+    lengths: tuple[int, ...]
+    budgets: tuple[int | Fraction, ...]
+    samples: int = 32
+    seeds: tuple[int, ...] = (0,)
+    keys: int | None = None
+    split: str = "heldout"
+    query_first: bool = False
+    rule: BudgetRule = BudgetRule()
+
+    def __post_init__(self) -> None:
+        for name in self.tasks:
+            get_task(name)
+        for what in ("tasks", "lengths", "budgets", "seeds"):
+            if not getattr(self, what):
+                raise LocretError(f"no {what} are given: name at least one")
+        if self.samples < 1:
+            raise LocretError(f"samples is {self.samples}: ask at least 1 question a cell")
+        if self.keys is not None and self.keys < 1:
+            raise LocretError(f"keys is {self.keys}: hide at least 1 fact in a document")
+        if self.split not in SPLITS:
+            raise LocretError(f"split is {self.split!r}: choose one of {', '.join(SPLITS)}")
+        for length in self.lengths:
+            if length < 1:
+                raise LocretError(f"length is {length}: a document has at least 1 token")
+            for budget in self.budgets:
+                self.rule.budget(size_of(budget, length), length)
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One cell of the grid: the settings that its score depends on."""
+
+    policy: str
+    task: str
+    length: int
+    budget: Budget
+    samples: int
+    seed: int
+    keys: int
+    split: str
+    query_first: bool
+
+    def as_json(self) -> dict[str, Any]:
+        """The settings as one flat object; `budget` is the budget's size."""
+        flat = asdict(self)
+        budget = flat.pop("budget")
+        return {**flat, "budget": budget.pop("size"), **budget}
+
+
+def size_of(budget: int | Fraction, length: int) -> int:
+    """Units per KV head: the number itself, or that part of `length`.
+
+    Raises:
+        LocretError: it comes to less than one unit.
+    """
+    size = budget if isinstance(budget, int) else int(budget * length)
+    if size < 1:
+        raise LocretError(f"budget {budget} of {length} tokens is {size} units: give at least 1")
+    return size
+
+
+def parse_budget(text: str) -> int | Fraction:
+    """A budget as the user writes it: `256`, or `1/16` for that part of the length.
+
+    Raises:
+        LocretError: neither of the two, or not positive.
+    """
+    try:
+        value = Fraction(text) if "/" in text else int(text)
+    except (ValueError, ZeroDivisionError):
+        raise LocretError(f"budget is {text!r}: give a number of units such as 256, or a part such as 1/16") from None
+    if value <= 0:
+        raise LocretError(f"budget is {text}: give at least 1 unit, or a part above 0 such as 1/16")
+    return value
+
+
+def cells(grid: Grid, policies: Mapping[str, Policy]) -> Iterator[Cell]:
+    """All cells. A policy that evicts nothing has one cell for all budgets, with the length as its budget."""
+    for task in grid.tasks:
+        keys = min(grid.keys or get_task(task).keys, grid.samples)
+        for length in grid.lengths:
+            for seed in grid.seeds:
+                for name, policy in policies.items():
+                    for budget in grid.budgets if policy.evicts else (length,):
+                        yield Cell(
+                            policy=name,
+                            task=task,
+                            length=length,
+                            budget=grid.rule.budget(size_of(budget, length), length),
+                            samples=grid.samples,
+                            seed=seed,
+                            keys=keys,
+                            split=grid.split,
+                            query_first=grid.query_first,
+                        )

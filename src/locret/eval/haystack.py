@@ -1,0 +1,215 @@
+"""Haystacks: real text of a given number of tokens with needles and decoys in it."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import random
+import re
+import weakref
+from bisect import bisect_left
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from locret.errors import LocretError
+from locret.eval.needles import Needle, draw_decoys, draw_needles
+
+PIECE_WORDS = 12
+SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
+MARKUP = re.compile(r"\*\*|``?|\\|[=~^*-]{4,}|:[a-z]+:")
+
+
+@dataclass(frozen=True)
+class EncodedFiller:
+    """A filler in one tokenizer's ids, with the places where a sentence can go in between."""
+
+    ids: Sequence[int]
+    starts: Sequence[int]
+
+    def take(self, first: int, count: int) -> tuple[list[int], list[int]]:
+        """``count`` ids from piece ``first`` on, wrapping round, and the cuts among them.
+
+        Cuts are places in the taken ids, from 0 to ``count``, where a piece begins.
+        """
+        taken: list[int] = []
+        cuts: list[int] = []
+        begin, piece = self.starts[first], first
+        while len(taken) < count:
+            # One round of the loop copies up to the filler's end, or to what is still wanted.
+            end = min(len(self.ids), begin + count - len(taken))
+            shift = len(taken) - begin
+            last = bisect_left(self.starts, end)
+            cuts.extend(start + shift for start in self.starts[piece:last])
+            taken.extend(self.ids[begin:end])
+            begin, piece = 0, 0
+        return taken, [*cuts, count]
+
+
+class Filler:
+    """Text to hide needles in, cut into pieces at sentence ends and after every dozen words."""
+
+    def __init__(self, text: str) -> None:
+        self.pieces = tuple(_pieces(text))
+        if not self.pieces:
+            raise LocretError("the filler has no text")
+        self._encoded: weakref.WeakKeyDictionary[Any, EncodedFiller] = weakref.WeakKeyDictionary()
+
+    @classmethod
+    def python_reference(cls) -> Filler:
+        """The language reference that ships with every Python (``pydoc_data.topics``)."""
+        from pydoc_data.topics import topics
+
+        return cls(MARKUP.sub("", "\n".join(topics[name] for name in sorted(topics))))
+
+    @classmethod
+    def from_file(cls, path: str | Path) -> Filler:
+        """A filler from plain text, or from JSON lines with a ``text`` field; ``.gz`` of both."""
+        path = Path(path)
+        try:
+            raw = path.read_bytes()
+            data = gzip.decompress(raw) if path.suffix == ".gz" else raw
+            text = data.decode("utf-8")
+        except (OSError, EOFError, UnicodeDecodeError) as error:
+            raise LocretError(f"cannot read {path} as text: {error}") from error
+        if ".jsonl" in path.suffixes:
+            text = "\n".join(_json_texts(text, path))
+        return cls(text)
+
+    def encode(self, tokenizer: Any) -> EncodedFiller:
+        """The filler in a tokenizer's ids; worked out once for each tokenizer."""
+        if tokenizer not in self._encoded:
+            pieces = tokenizer(list(self.pieces), add_special_tokens=False)["input_ids"]
+            ids: list[int] = []
+            starts: list[int] = []
+            for piece in pieces:
+                starts.append(len(ids))
+                ids.extend(piece)
+            self._encoded[tokenizer] = EncodedFiller(ids, starts)
+        return self._encoded[tokenizer]
+
+
+@dataclass(frozen=True)
+class Context:
+    """A document with needles in it: ``positions`` are where their sentences begin, in tokens."""
+
+    document: str
+    document_ids: tuple[int, ...]
+    needles: tuple[Needle, ...]
+    positions: tuple[int, ...]
+    decoys: tuple[str, ...] = ()
+
+
+def build_context(
+    tokenizer: Any,
+    filler: Filler,
+    kind: str,
+    length: int,
+    count: int,
+    rng: random.Random,
+    decoys: int = 0,
+    keys: str = "trained",
+    depths: Sequence[float] | None = None,
+) -> Context:
+    """A document of exactly ``length`` tokens that hides ``count`` needles and ``decoys`` decoys.
+
+    The document begins with the tokenizer's BOS token where it has one. ``depths`` (0 to 1, one a
+    needle) fixes where the needles go, to the nearest cut of the filler; otherwise it is random.
+    """
+    needles = draw_needles(kind, count, rng, keys)
+    if depths is not None and len(depths) != count:
+        raise LocretError(f"{count} needles need {count} depths, not {len(depths)}")
+    decoy_texts = draw_decoys(decoys, rng, keys)
+    where = [rng.random() for _ in needles] if depths is None else list(depths)
+    where += [rng.random() for _ in decoy_texts]
+    inserted = [plain_ids(tokenizer, " " + needle.sentence) for needle in needles]
+    inserted += [plain_ids(tokenizer, " " + text) for text in decoy_texts]
+    bos = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
+    body, begins = hide(filler.encode(tokenizer), inserted, where, length - len(bos), rng)
+    ids = bos + body
+    return Context(
+        document=tokenizer.decode(ids, skip_special_tokens=True),
+        document_ids=tuple(ids),
+        needles=tuple(needles),
+        positions=tuple(begin + len(bos) for begin in begins[:count]),
+        decoys=tuple(decoy_texts),
+    )
+
+
+def hide(
+    filler: EncodedFiller,
+    inserted: Sequence[Sequence[int]],
+    depths: Sequence[float],
+    length: int,
+    rng: random.Random,
+) -> tuple[list[int], list[int]]:
+    """Put token sequences into filler so that ``length`` ids come out.
+
+    Returns the ids, and where each inserted sequence begins among them.
+    """
+    room = length - sum(map(len, inserted))
+    if room < 0:
+        raise LocretError(f"{length} tokens are too few for the needles: {-room} more are needed")
+    text, cuts = filler.take(rng.randrange(len(filler.starts)), room)
+    places = [cuts[_nearest(cuts, depth * room)] for depth in depths]
+    # Ties keep a random order, so that needles at one cut are not always in the order drawn.
+    order = sorted(range(len(inserted)), key=lambda i: (places[i], rng.random()))
+    ids: list[int] = []
+    begins = [0] * len(inserted)
+    done = 0
+    for i in order:
+        ids.extend(text[done : places[i]])
+        begins[i] = len(ids)
+        ids.extend(inserted[i])
+        done = places[i]
+    ids.extend(text[done:])
+    return ids, begins
+
+
+def question_ids(tokenizer: Any, needle: Needle, separator: str = "\n") -> list[int]:
+    """What follows the document: a separator, the question, and the answer's beginning."""
+    return plain_ids(tokenizer, separator + needle.question)
+
+
+def answer_ids(tokenizer: Any, needle: Needle) -> list[int]:
+    """The tokens that must follow the question."""
+    return plain_ids(tokenizer, needle.answer)
+
+
+def prompt_ids(tokenizer: Any, context: Context, needle: Needle, question_first: bool = False) -> list[int]:
+    """The whole prompt: the document and the question, which may also stand before it."""
+    document = list(context.document_ids)
+    if question_first:
+        bos = 0 if tokenizer.bos_token_id is None else 1
+        document[bos:bos] = plain_ids(tokenizer, needle.asked + "\n")
+    return document + question_ids(tokenizer, needle)
+
+
+def plain_ids(tokenizer: Any, text: str) -> list[int]:
+    """The ids of a text without special tokens."""
+    return list(tokenizer(text, add_special_tokens=False)["input_ids"])
+
+
+def _pieces(text: str) -> Iterable[str]:
+    """Sentences, and parts of long ones, each with the space before it."""
+    for sentence in SENTENCE_END.split(text):
+        words = sentence.split()
+        for i in range(0, len(words), PIECE_WORDS):
+            yield " " + " ".join(words[i : i + PIECE_WORDS])
+
+
+def _json_texts(text: str, path: Path) -> Iterable[str]:
+    for line in filter(str.strip, text.splitlines()):
+        try:
+            yield json.loads(line)["text"]
+        except (json.JSONDecodeError, KeyError, TypeError) as error:
+            raise LocretError(f"{path} needs a JSON object with a 'text' field a line") from error
+
+
+def _nearest(cuts: Sequence[int], place: float) -> int:
+    """The index of the cut that is nearest to ``place``."""
+    right = min(bisect_left(cuts, place), len(cuts) - 1)
+    if right and place - cuts[right - 1] <= cuts[right] - place:
+        return right - 1
+    return right

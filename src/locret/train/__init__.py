@@ -1,0 +1,1 @@
+"""Training retaining heads on a frozen backbone."""

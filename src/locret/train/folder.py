@@ -1,0 +1,128 @@
+"""The folder of a run: what it is a run of, its checkpoints, its loss curve, and the heads at last.
+
+- `run.json`: configuration, data and model, to refuse a resume that would mix two runs.
+- `log.jsonl`: one line a step.
+- `checkpoints/`: see `locret.train.checkpoint`.
+- `heads.safetensors`, `heads.json`: the trained heads, once the run is finished.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from locret.errors import LocretError
+from locret.files import write_text_whole
+from locret.models.heads import RetainingHeads
+from locret.train.config import TrainConfig
+from locret.train.loop import StepReport
+from locret.train.records import Records
+
+RUN, LOG, CHECKPOINTS = "run.json", "log.jsonl", "checkpoints"
+
+
+@dataclass(frozen=True, slots=True)
+class RunFolder:
+    """Access to the files of one run.
+
+    Attributes:
+        path: the folder.
+    """
+
+    path: Path
+
+    @property
+    def checkpoints(self) -> Path:
+        """Where the checkpoints are."""
+        return self.path / CHECKPOINTS
+
+    def claim(self, identity: dict[str, Any], resume: bool) -> None:
+        """Make the folder that of the run `identity`, or make sure that it is.
+
+        Raises:
+            LocretError: it holds something else, or a run that is not to be resumed.
+        """
+        if not (self.path / RUN).exists():
+            self._refuse_foreign_files()
+            write_text_whole(self.path / RUN, json.dumps(identity, indent=2) + "\n")
+            return
+        if not resume:
+            raise LocretError(
+                f"{self.path} holds a training run already: add --resume to go on with it, or choose another --out"
+            )
+        before = self._read_identity()
+        for key in sorted(before.keys() | identity.keys()):
+            if before.get(key) != identity.get(key):
+                raise LocretError(
+                    f"cannot resume {self.path}: {key} was {_short(before.get(key))}, now it is "
+                    f"{_short(identity.get(key))}: give the same as before, or another --out"
+                )
+
+    def _refuse_foreign_files(self) -> None:
+        if self.path.exists() and not self.path.is_dir():
+            raise LocretError(f"{self.path} is a file: --out takes a folder")
+        found = sorted(p.name for p in self.path.glob("*") if not p.name.startswith("."))
+        if found:
+            raise LocretError(f"{self.path} holds {found[0]} and no training run: choose a new folder for --out")
+
+    def _read_identity(self) -> dict[str, Any]:
+        try:
+            identity: dict[str, Any] = json.loads((self.path / RUN).read_text(encoding="utf-8"))
+            return identity
+        except (OSError, ValueError) as error:
+            raise LocretError(f"{self.path / RUN} is damaged ({error}): choose another --out") from error
+
+    def log(self, report: StepReport) -> None:
+        """Add a step to the loss curve."""
+        row = {
+            "step": report.step,
+            "loss": report.measures.loss,
+            "fit": report.measures.fit,
+            "smoothness": report.measures.smoothness,
+            "recall": report.measures.recall,
+            "lr": report.lr,
+        }
+        try:
+            with (self.path / LOG).open("a", encoding="utf-8") as file:
+                file.write(json.dumps(row) + "\n")
+        except OSError as error:
+            raise LocretError(
+                f"cannot write {self.path / LOG}: {error.strerror}: free some space, then go on with --resume"
+            ) from error
+
+    def forget_after(self, step: int) -> None:
+        """Drop from the loss curve what a resumed run will do again, and a half-written line."""
+        kept = [json.dumps(row) for row in self.rows() if row["step"] <= step]
+        write_text_whole(self.path / LOG, "".join(f"{line}\n" for line in kept))
+
+    def rows(self) -> list[dict[str, Any]]:
+        """The loss curve, up to the first line that is not whole."""
+        rows: list[dict[str, Any]] = []
+        if not (self.path / LOG).exists():
+            return rows
+        for line in (self.path / LOG).read_text(encoding="utf-8", errors="replace").splitlines():
+            try:
+                rows.append(json.loads(line))
+            except json.JSONDecodeError:
+                break
+        return rows
+
+
+def identity_of(config: TrainConfig, records: Records, heads: RetainingHeads) -> dict[str, Any]:
+    """What must be the same for two runs to be one: flat, so that a message can name the field."""
+    backbone = heads.config
+    return {
+        **config.as_json(),
+        "data": records.fingerprint,
+        "model_type": backbone.model_type,
+        "model_layers": backbone.layers,
+        "model_heads": [backbone.q_heads, backbone.kv_heads, backbone.head_dim],
+        "model_weights": list(backbone.fingerprint),
+    }
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 40 else f"{text[:36]}..."

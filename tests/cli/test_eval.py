@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Run, error_line, only_json
+from tests.eval.models import TEXT
+
+FIELDS = {
+    "policy", "task", "length", "budget", "samples",
+    "score", "kv_bytes", "prefill_seconds", "decode_seconds",
+}  # fmt: skip
+
+
+@pytest.fixture
+def small(model_folder: Path, tmp_path: Path) -> tuple[object, ...]:
+    filler = tmp_path / "filler.txt"
+    filler.write_text(TEXT)
+    grid = ("--lengths", 400, "--budgets", "64,1/4", "--samples", 2, "--tasks", "magic", "--keys", 2)
+    return ("eval", "--model", model_folder, "--policies", "full,locret", "--filler", filler, *grid)
+
+
+def test_rows_on_stdout_and_in_the_file(run: Run, small: tuple[object, ...], tmp_path: Path) -> None:
+    results = only_json(run(*small, "--out", tmp_path / "out", "--json"))["results"]
+    lines = (tmp_path / "out" / "results.jsonl").read_text().splitlines()
+    assert [json.loads(line) for line in lines] == results
+    assert [(row["policy"], row["budget"]) for row in results] == [("full", 400), ("locret", 64), ("locret", 100)]
+    assert all(row.keys() >= FIELDS for row in results)
+    assert all(0 <= row["score"] <= 100 for row in results)
+    again = run(*small, "--out", tmp_path / "out")
+    assert again.exit_code == 0
+    assert again.stderr.count("from an earlier run") == 3
+    assert len((tmp_path / "out" / "results.jsonl").read_text().splitlines()) == 3
+
+
+def test_a_table_for_people(run: Run, small: tuple[object, ...]) -> None:
+    result = run(*small)
+    assert result.exit_code == 0
+    assert all(word in result.stdout for word in ("magic", "400", "locret", "KiB"))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--policies", "full,best"), "unknown policy 'best': choose one of"),
+        (("--tasks", "kv_retrieval_of_nothing"), "unknown task 'kv_retrieval_of_nothing': choose one of"),
+        (("--budgets", "0"), "budget is 0: give at least 1"),
+        (("--budgets", "x"), "budget is 'x': give a number of units"),
+        (("--samples", 0), "samples is 0"),
+        (("--lengths", 0), "length is 0"),
+        (("--positions", "other"), "budget positions is 'other'"),
+        (("--filler", "/no/such/file"), "/no/such/file"),
+    ],
+)
+def test_bad_values_are_refused_before_weights_are_loaded(run: Run, options: tuple[object, ...], message: str) -> None:
+    assert message in error_line(run("eval", "--model", "no/such-model", *options))
+
+
+@pytest.mark.parametrize("options", [("--lengths", "a"), ("--policies", ","), ("--seed", "x")])
+def test_lists_that_are_not_lists_are_bad_usage(run: Run, options: tuple[str, str]) -> None:
+    assert run("eval", *options).exit_code == 2
+
+
+def test_no_room_for_the_facts(run: Run, small: tuple[object, ...]) -> None:
+    line = error_line(run(*small, "--lengths", 40, "--budgets", 16))
+    assert "tokens are too few for the needles" in line

@@ -1,0 +1,176 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from locret.cli.prompt import DocumentPrompt
+from tests.cli.conftest import Run, error_line, only_json
+from tests.eval.models import byte_tokenizer
+
+FIELDS = {
+    "text", "token_ids", "prompt_tokens", "kept_tokens",
+    "kv_bytes", "prefill_seconds", "decode_seconds", "peak_memory_bytes",
+}  # fmt: skip
+SMALL = ("--budget", 64, "--chunk", 50, "--stabilizers", 16, "--local", 8, "--max-new-tokens", 5)
+
+
+def test_a_document_and_a_question(run: Run, model_folder: Path, document: Path) -> None:
+    options = ("--model", model_folder, "--document", document, "--question", "Who asked?", *SMALL)
+    result = only_json(run("generate", *options, "--json"))
+    asked = "\nQuestion: Who asked? Answer:"
+    assert result.keys() >= FIELDS
+    assert result["prompt_tokens"] == 900 + len(asked)
+    assert result["kept_tokens"] == 64 + 8  # the budget and the local tail
+    assert len(result["token_ids"]) == 5
+    shown = run("generate", *options)
+    assert shown.exit_code == 0
+    assert result["text"] in shown.stdout
+    assert "kept 72 per KV head" in shown.stderr
+    assert "tok/s" in shown.stderr
+
+
+def test_prompts_from_text_and_from_ids_are_the_same(run: Run, model_folder: Path, document: Path) -> None:
+    ids = document.with_name("ids.json")
+    ids.write_text(json.dumps(byte_tokenizer()(document.read_text())["input_ids"]))
+    common = ("--model", model_folder, "--json", *SMALL)
+    by_text = only_json(run("generate", "--prompt-file", document, *common))
+    by_ids = only_json(run("generate", "--prompt-ids", ids, *common))
+    assert by_text["token_ids"] == by_ids["token_ids"]
+    assert by_text["prompt_tokens"] == by_ids["prompt_tokens"] == 900
+
+
+def test_sampling_is_reproduced_by_its_seed(run: Run, model_folder: Path, document: Path) -> None:
+    def tokens(seed: int) -> list[int]:
+        options = ("--temperature", 1.5, "--seed", seed, "--json", *SMALL)
+        found: list[int] = only_json(run("generate", "--model", model_folder, "--prompt-file", document, *options))[
+            "token_ids"
+        ]
+        return found
+
+    assert tokens(1) == tokens(1)
+    assert tokens(1) != tokens(2)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        (),
+        ("--document", "a.txt"),
+        ("--question", "Why?"),
+        ("--document", "a.txt", "--question", " "),
+        ("--document", "a.txt", "--question", "Why?", "--prompt-file", "b.txt"),
+        ("--prompt-file", "b.txt", "--prompt-ids", "c.json"),
+        ("--budget", "many", "--prompt-file", "b.txt"),
+        ("--no-such-flag",),
+        ("--max-new-tokens", "0", "--prompt-file", "b.txt"),
+    ],
+)
+def test_bad_usage_exits_with_2(run: Run, arguments: tuple[str, ...]) -> None:
+    result = run("generate", *arguments)
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"plain \xff text", "is not text: byte 0xff at offset 6 is not UTF-8: convert"),
+        (b"zero \x00 byte", "is not text: zero byte at offset 5: convert"),
+        (b" \n ", "is empty: a prompt needs at least one character"),
+    ],
+)
+@pytest.mark.parametrize("option", ["--prompt-file", "--document"])
+def test_documents_that_are_not_text(run: Run, tmp_path: Path, content: bytes, message: str, option: str) -> None:
+    path = tmp_path / "bad.txt"
+    path.write_bytes(content)
+    question = ("--question", "Why?") if option == "--document" else ()
+    line = error_line(run("generate", "--model", "no/such-model", option, path, *question))
+    assert str(path) in line
+    assert message in line
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("[1, 2", "is not JSON (line 1"),
+        ('{"ids": [1]}', "holds a JSON dict: give a JSON list of token ids"),
+        ("[1, 2.5]", "holds 2.5 at index 1: give a JSON list"),
+        ("[true]", "holds true at index 0"),
+        ("[]", "holds an empty list"),
+        ("[5, 258]", "token id 258 at index 1 is outside the vocabulary of 258: give ids from 0 to 257"),
+        ("[-1]", "token id -1 at index 0 is outside the vocabulary"),
+    ],
+)
+def test_ids_that_are_not_ids(run: Run, tmp_path: Path, model_folder: Path, content: str, message: str) -> None:
+    path = tmp_path / "ids.json"
+    path.write_text(content)
+    line = error_line(run("generate", "--model", model_folder, "--prompt-ids", path))
+    assert str(path) in line
+    assert message in line
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--policy", "best"), "unknown policy 'best': choose one of full, locret"),
+        (("--budget", 0), "budget size is 0: give at least 1"),
+        (("--budget", -5), "budget size is -5: give at least 1"),
+        (("--chunk", 0), "budget chunk is 0: give at least 1"),
+        (("--budget", 50, "--stabilizers", 40, "--local", 20), "budget size is 50, less than stabilizers + local"),
+        (("--positions", "other"), "budget positions is 'other': choose one of true, compact"),
+        (("--temperature", -1), "temperature is -1.0"),
+    ],
+)
+def test_bad_values_are_refused_before_weights_are_loaded(
+    run: Run, document: Path, options: tuple[object, ...], message: str
+) -> None:
+    line = error_line(run("generate", "--model", "no/such-model", "--prompt-file", document, *options))
+    assert message in line
+
+
+def test_missing_files_are_named(run: Run, tmp_path: Path, document: Path) -> None:
+    missing = tmp_path / "missing.txt"
+    assert f"{missing} does not exist: check the path" in error_line(run("generate", "--prompt-file", missing))
+    assert f"{tmp_path} is a folder" in error_line(run("generate", "--prompt-file", tmp_path))
+    line = error_line(run("generate", "--model", missing, "--prompt-file", document))
+    assert str(missing) in line
+
+
+def test_a_policy_without_its_heads_is_refused(run: Run, tmp_path: Path, model_folder: Path, document: Path) -> None:
+    bare = tmp_path / "bare"
+    bare.mkdir()
+    for file in model_folder.iterdir():
+        if file.is_file():
+            (bare / file.name).write_bytes(file.read_bytes())
+    line = error_line(run("generate", "--model", bare, "--prompt-file", document))
+    assert "needs retaining heads" in line
+    assert "--heads" in line
+    with_heads = ("--heads", model_folder / "heads")
+    assert run("generate", "--model", bare, "--prompt-file", document, *with_heads, *SMALL).exit_code == 0
+
+
+def test_the_window_is_a_limit_for_true_positions_alone(run: Run, model_folder: Path, tmp_path: Path) -> None:
+    path = tmp_path / "long.txt"
+    path.write_text("and so on " * 420)
+    options = ("generate", "--model", model_folder, "--prompt-file", path, *SMALL)
+    line = error_line(run(*options))
+    assert "4200 tokens are more than the model's window of 4096" in line
+    assert only_json(run(*options, "--positions", "compact", "--json"))["prompt_tokens"] == 4200
+
+
+def test_a_chat_template_wraps_document_and_question() -> None:
+    tokenizer = byte_tokenizer()
+    tokenizer.chat_template = "{{ bos_token }}[user]{{ messages[0].content }}[model]"
+    document, question = DocumentPrompt("All of it.", "Why?").turns(tokenizer)
+    assert document[0] == tokenizer.bos_token_id
+    assert tokenizer.decode(document) == "<s>[user]All of it.\n\n"
+    assert tokenizer.decode(question) == "Why?[model]"
+
+
+def test_a_question_may_bring_the_beginning_of_its_answer() -> None:
+    asked = "Question: What is it? Answer: It is"
+    _, question = DocumentPrompt("All of it.", asked).turns(byte_tokenizer())
+    assert byte_tokenizer().decode(question) == f"\n{asked}"
