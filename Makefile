@@ -2,9 +2,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 WORKERS ?= 2
-# `make builtin`: further training text (--books FILE), and settings of the heads' training
+# further training text for `make builtin`: BOOKS='--books FILE'
 BOOKS ?=
-HEADS ?= --steps 600 --width 256 --max-length 4096
 
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.locret-installed
@@ -50,14 +49,7 @@ gpu: venv ## tests that need an accelerator
 	fi
 
 builtin: venv ## make the built-in model again: tokenizer, backbone, heads, evaluation (hours)
-	$(BIN)/python -m recipes.builtin.tokenizer $(BOOKS)
-	$(BIN)/python -m recipes.builtin.train_backbone $(BOOKS)
-	$(BIN)/python -m recipes.builtin.heads_data --out runs/builtin/heads.jsonl $(BOOKS)
-	$(BIN)/locret train --model src/locret/builtin --data runs/builtin/heads.jsonl --out runs/builtin/heads $(HEADS)
-	mkdir -p src/locret/builtin/heads
-	cp runs/builtin/heads/heads.safetensors runs/builtin/heads/heads.json src/locret/builtin/heads/
-	$(BIN)/python -m recipes.builtin.evaluate
-	$(BIN)/locret eval --tasks mix,magic --lengths 4096,16384 --budgets 1/8,1/16,1/32 --samples 112 --out runs/builtin/eval
+	$(BIN)/python -m recipes.builtin $(BOOKS)
 
 clean: ## remove the environment and everything that can be made again
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

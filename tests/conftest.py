@@ -47,3 +47,7 @@ def make_policy(name: str, model: LlamaForCausalLM) -> locret.policies.Policy:
         return locret.get_policy(name)
     torch.manual_seed(7)
     return locret.get_policy(name, heads=locret.RetainingHeads.from_config(model.config, width=16))
+
+
+# A tiny random model of every supported family; a new family is a row here.
+TINY_MODELS = {"llama": tiny_llama}

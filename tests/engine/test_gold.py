@@ -7,7 +7,7 @@ import torch
 from transformers import DynamicCache
 
 import locret
-from tests.conftest import make_policy, tiny_llama
+from tests.conftest import TINY_MODELS, make_policy, tiny_llama
 from tests.gold import Reading, dense_logits, recorded
 
 PROMPT, NEW = 203, 7
@@ -20,8 +20,11 @@ def relative_error(found: torch.Tensor, expected: torch.Tensor) -> float:
 @pytest.mark.parametrize("attention", ["split", "masked", "eager"])
 @pytest.mark.parametrize("positions", ["true", "compact"])
 @pytest.mark.parametrize("policy_name", locret.list_policies())
-def test_equals_a_dense_pass_under_the_mask_of_the_evicted(policy_name: str, positions: str, attention: str) -> None:
-    model = tiny_llama()
+@pytest.mark.parametrize("family", TINY_MODELS)
+def test_equals_a_dense_pass_under_the_mask_of_the_evicted(
+    family: str, policy_name: str, positions: str, attention: str
+) -> None:
+    model = TINY_MODELS[family]()
     policy = make_policy(policy_name, model)
     budget = locret.Budget(size=40, chunk=32, stabilizers=8, local=10, positions=positions)
     engine = locret.Engine(model, policy=policy, budget=budget, attention=attention)

@@ -13,7 +13,7 @@ POSITIONS: tuple[str, ...] = ("true", "compact")
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """How a prompt is read in fixed memory (method of arXiv 2410.01805, section 3.3).
+    """How a prompt is read in fixed memory (the method of arXiv 2410.01805).
 
     The last `local` prompt tokens come on top of `size`: after a prompt, `size + local` units a KV head are stored.
 

@@ -2,8 +2,8 @@
 
     score = fc2(act(fc1([q; k; v])))
 
-on the projections before rotary embedding, without biases, with the model's own activation (Locret, arXiv 2410.01805,
-section 3.2). The score depends on the token alone, so it is computed once, when the token enters the cache.
+on the projections before rotary embedding, without biases, with the model's own activation (Locret, arXiv
+2410.01805). The score depends on the token alone, so it is computed once, when the token enters the cache.
 """
 
 from __future__ import annotations

@@ -7,7 +7,6 @@ from dataclasses import asdict, fields
 from pathlib import Path
 
 from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HFValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
@@ -62,7 +61,7 @@ def find_heads(path: str | Path) -> Path:
         return folder
     try:
         return Path(snapshot_download(str(path), allow_patterns=[WEIGHTS, CONFIG]))
-    except (OSError, HFValidationError, ValueError) as error:
+    except Exception as error:  # a lost network surfaces as errors of several libraries
         raise LocretError(
             f"retaining heads {str(path)!r} are neither a folder nor could they be fetched from the hub "
             f"({type(error).__name__}): check the path, or the network"

@@ -43,7 +43,7 @@ def load_model(name: str, dtype: str = "auto", device: str = "auto") -> tuple[An
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     if name == "builtin":
-        return load_builtin("float32" if dtype == "auto" else dtype, device)
+        name, dtype = str(BUILTIN), "float32" if dtype == "auto" else dtype
     model, tokenizer = _load(name, dtype, device)
     own = Path(name) / "heads"
     heads = RetainingHeads.from_pretrained(own) if (own / CONFIG).is_file() else None
