@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from locret.cli.questions import as_text
 from locret.errors import LocretError
 
 
@@ -28,9 +29,8 @@ class DocumentPrompt:
             text = tokenizer.apply_chat_template([message], tokenize=False, add_generation_prompt=True)
             cut = text.rfind(self.question.strip())
             return [_ids(tokenizer, text[:cut]), _ids(tokenizer, text[cut:])]
-        asked = self.question if "Answer:" in self.question else f"Question: {self.question} Answer:"
         document = tokenizer(self.document)["input_ids"]
-        return [list(document), _ids(tokenizer, f"\n{asked}")]
+        return [list(document), _ids(tokenizer, f"\n{as_text(self.question)}")]
 
 
 @dataclass(frozen=True, slots=True)
