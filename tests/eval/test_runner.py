@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -9,13 +10,14 @@ from typing import Any
 import pytest
 
 import locret
+from locret.errors import LocretError
 from locret.eval import runner
 from locret.eval.contexts import contexts
 from locret.eval.grid import BudgetRule, Cell, Grid, cells
 from locret.eval.haystack import Context, Filler
 from locret.eval.needles import Needle
 from locret.eval.results import ResultFile, Row, Subject
-from locret.eval.runner import Reader, run_grid
+from locret.eval.runner import Reader, check_window, run_grid
 from tests.eval.models import TEXT, byte_llama, byte_tokenizer
 
 POLICIES = {name: locret.get_policy(name) for name in ("full", "streaming_llm", "random")}
@@ -118,7 +120,8 @@ class OracleEngine:
 def test_scores_are_per_cent_of_right_answers(monkeypatch: pytest.MonkeyPatch, right: int) -> None:
     monkeypatch.setattr(runner, "Engine", OracleEngine)
     monkeypatch.setattr(OracleEngine, "right", right)
-    [row] = run_grid(Reader(None, byte_tokenizer(), {"full": POLICIES["full"]}, Filler(TEXT), Watched()), GRID, SUBJECT)
+    reader = Reader(byte_llama(), byte_tokenizer(), {"full": POLICIES["full"]}, Filler(TEXT), Watched())
+    [row] = run_grid(reader, GRID, SUBJECT)
     assert row.measures.score == pytest.approx(100 * right / 6, abs=0.01)
     assert row.measures.low <= row.measures.score <= row.measures.high
     assert (row.measures.kv_bytes, row.measures.prefill_seconds) == (7, 2.0)
@@ -143,3 +146,12 @@ def test_a_needle_that_is_cut_short_is_wrong() -> None:
 
 def _fields(grid: Grid) -> dict[str, Any]:
     return {name: getattr(grid, name) for name in grid.__slots__}
+
+
+def test_a_document_without_room_for_its_question_is_refused_before_reading() -> None:
+    budget = BudgetRule().budget(64, 4000)
+    cell = Cell("random", "magic", 4000, budget, 8, 0, 8, "trained", False)
+    with pytest.raises(LocretError, match=r"length 4000 leaves no room .* window of 4096: give at most 3968, or"):
+        check_window(cell, 4096)
+    check_window(replace(cell, length=3968), 4096)
+    check_window(replace(cell, budget=BudgetRule(positions="compact").budget(64, 4000)), 4096)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from locret.engine import Engine, Session
+from locret.errors import LocretError
 from locret.eval.contexts import contexts
 from locret.eval.grid import Cell, Grid, cells
 from locret.eval.haystack import Context, Filler, prompt_ids, question_ids
@@ -15,7 +16,10 @@ from locret.eval.intervals import wilson
 from locret.eval.needles import Needle
 from locret.eval.results import Measures, ResultFile, Row, Subject
 from locret.eval.tasks import get_task
+from locret.models.families import text_config
 from locret.policies.base import Policy
+
+QUESTION_ROOM = 128  # tokens for a question, perhaps asked twice, and its answer
 
 
 class Watch(Protocol):
@@ -128,6 +132,19 @@ class Tally:
         )
 
 
+def check_window(cell: Cell, window: int) -> None:
+    """Refuse a document that leaves no room for its question, before hours are spent on reading.
+
+    Raises:
+        LocretError: with the length, the window and the remedy.
+    """
+    if cell.budget.positions == "true" and cell.length + QUESTION_ROOM > window:
+        raise LocretError(
+            f"length {cell.length} leaves no room for a question in the model's window of {window}: "
+            f"give at most {window - QUESTION_ROOM}, or --positions compact"
+        )
+
+
 def run_grid(reader: Reader, grid: Grid, subject: Subject, results: ResultFile | None = None) -> list[Row]:
     """Evaluate every cell of a grid, in order.
 
@@ -136,9 +153,15 @@ def run_grid(reader: Reader, grid: Grid, subject: Subject, results: ResultFile |
         grid: what to evaluate.
         subject: what the rows say was evaluated.
         results: where each row is put as soon as it is known; cells that are there already are not evaluated again.
+
+    Raises:
+        LocretError: a document with its question does not fit the model's window.
     """
+    planned = list(cells(grid, reader.policies))
+    for cell in planned:
+        check_window(cell, text_config(reader.model.config).max_position_embeddings)
     rows = []
-    for cell in cells(grid, reader.policies):
+    for cell in planned:
         row = results.find(cell, subject) if results else None
         resumed = row is not None
         if row is None:
