@@ -37,7 +37,7 @@ def reset_peak() -> None:
 
 
 def read(length: int, policy_name: str) -> dict[str, Any]:
-    """Read `length` tokens in this process; peak resident bytes, bytes of KV, seconds."""
+    """Read `length` tokens in this process; peak resident bytes and bytes of KV."""
     from pydoc_data.topics import topics
 
     import locret
@@ -60,7 +60,6 @@ def read(length: int, policy_name: str) -> dict[str, Any]:
         "reading_peak_bytes": resident("VmHWM"),
         "reading_growth_bytes": resident("VmHWM") - before,
         "kv_bytes": session.kv_bytes,
-        "prefill_seconds": round(session.prefill_seconds, 2),
     }
 
 
