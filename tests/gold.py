@@ -43,7 +43,7 @@ class Reading:
 
 
 @contextmanager
-def recorded(model: Any, reading: Reading, current: Any = None) -> Iterator[Reading]:
+def recorded(model: Any, reading: Reading) -> Iterator[Reading]:
     """Record every pass of a budgeted cache through `model` (single pieces: after long passes have been cut)."""
 
     def before(layer: nn.Module, args: Any, kwargs: dict[str, Any]) -> None:

@@ -7,6 +7,8 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+from safetensors import SafetensorError
+
 from locret.errors import LocretError
 
 
@@ -27,11 +29,12 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
             os.fsync(file.fileno())
         temporary.chmod(0o644)  # mkstemp's 0600 would hide the file from everybody else
         temporary.replace(path)
-    except Exception as error:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
+    except (OSError, SafetensorError) as error:  # safetensors wraps what the operating system says
         reason = getattr(error, "strerror", None) or str(error)
         raise LocretError(f"could not write {path}: {reason}: free some space or choose another folder") from error
+    finally:
+        if temporary is not None:  # renamed away already, unless something went wrong
+            temporary.unlink(missing_ok=True)
 
 
 def write_text_whole(path: Path, text: str) -> None:

@@ -17,6 +17,7 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
+from locret.attention.select import use_implementation
 from locret.errors import LocretError
 from locret.models.families import attention_modules
 
@@ -48,21 +49,14 @@ def observe_attention(model: nn.Module, observer: Observer) -> Iterator[None]:
             "this model's attention is being observed already: leave the first "
             "`observe_attention` block before entering another"
         )
-    configs: dict[int, Any] = {
-        id(module.config): module.config for module in model.modules() if hasattr(module, "config")
-    }
-    before = [(config, config._attn_implementation) for config in configs.values()]
     try:
         for layer, module in enumerate(modules):
             _watched[module] = (layer, observer)
-        for config, _ in before:
-            config._attn_implementation = NAME
-        yield
+        with use_implementation(model, NAME):
+            yield
     finally:
         for module in modules:
             _watched.pop(module, None)
-        for config, implementation in before:
-            config._attn_implementation = implementation
 
 
 def observed_attention(

@@ -32,7 +32,13 @@ def use_attention(model: nn.Module, name: str | None) -> Iterator[None]:
     if name is None:
         yield
         return
-    implementation = attentions.get(name)
+    with use_implementation(model, attentions.get(name)):
+        yield
+
+
+@contextmanager
+def use_implementation(model: nn.Module, implementation: str) -> Iterator[None]:
+    """Let `model` compute attention with transformers' `implementation`; afterwards with its own again."""
     configs = _configs(model)
     before = [config._attn_implementation for config in configs]
     try:

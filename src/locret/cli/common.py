@@ -89,7 +89,7 @@ def guarded(command: Callable[..., None]) -> Callable[..., None]:
             if debug:
                 raise
             _fail(_one_line(error))
-        except Exception as error:
+        except Exception as error:  # a fault of ours: no traceback unless asked for, but its kind is named
             if debug or _is_usage_error(error):
                 raise
             _fail(f"unexpected {type(error).__name__}: {_one_line(error)} (--debug shows where)")

@@ -66,7 +66,7 @@ class Answer:
             stops=self.stops,
             sampling=self.sampling,
             processors=self.processors,
-        )  # fmt: skip
+        )
         while True:
             began = time.perf_counter()
             with use_attention(self.model, self.attention):

@@ -53,12 +53,12 @@ def load_model(name: str, dtype: str = "auto", device: str = "auto") -> tuple[An
 def _load(name: str, dtype: str, device: str) -> tuple[Any, Any]:
     if dtype not in DTYPES:
         raise LocretError(f"dtype is {dtype!r}: choose one of {', '.join(DTYPES)}")
+    _check_device(device)
     try:
         config = AutoConfig.from_pretrained(name)
         family_of(config)
         model = AutoModelForCausalLM.from_pretrained(name, config=config, dtype=DTYPES[dtype])
         tokenizer = AutoTokenizer.from_pretrained(name)
-        return model.to(device).eval(), tokenizer
     except LocretError:
         raise
     except Exception as error:  # transformers raises whatever its parts raise
@@ -66,3 +66,14 @@ def _load(name: str, dtype: str, device: str) -> tuple[Any, Any]:
         raise LocretError(
             f"model {name!r} could not be loaded ({reason}): check the folder, the id or the network"
         ) from error
+    return model.to(device).eval(), tokenizer
+
+
+def _check_device(device: str) -> None:
+    """Refuse a device that is misspelt or not here, before weights are read."""
+    try:
+        kind = torch.device(device).type
+    except RuntimeError as error:
+        raise LocretError(f"device is {device!r}: give auto, cpu, cuda, or one of several as cuda:1") from error
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise LocretError(f"device is {device!r}, but torch sees no CUDA device here: give cpu, or auto")
