@@ -10,7 +10,7 @@ STAMP := $(VENV)/.locret-installed
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test lint types imports unit gpu builtin clean
+.PHONY: help venv demo test lint types imports unit gpu kvpress builtin clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  \1\t/' | expand -t 12
@@ -47,6 +47,12 @@ gpu: venv ## tests that need an accelerator
 	else \
 	    echo 'make gpu: no accelerator found, nothing was run'; \
 	fi
+
+# kvpress pins an older transformers, so pip cannot resolve the two together: docs/kvpress.md
+kvpress: venv ## install kvpress beside locret, and run the tests that need it
+	$(BIN)/python -m pip install --editable '.[kvpress]'
+	$(BIN)/python -m pip install --no-deps kvpress==0.5.5
+	$(ONE_THREAD) $(BIN)/pytest tests/interop
 
 builtin: venv ## make the built-in model again: tokenizer, backbone, heads, evaluation (hours)
 	$(BIN)/python -m recipes.builtin $(BOOKS)

@@ -25,7 +25,7 @@ class Pass:
 
     begin: int
     end: int
-    kept: list[Tensor] | None
+    kept: dict[int, Tensor] | None
 
 
 @dataclass
@@ -38,7 +38,7 @@ class Reading:
     def record(self, cache: Any, length: int) -> None:
         """Note what `cache` holds before a pass of `length` tokens."""
         seen = cache.tokens_seen
-        kept = [cache.kept_positions(i).clone() for i in range(len(cache.layers))] if seen else None
+        kept = {i: cache.kept_positions(i).clone() for i in cache.budgeted} if seen else None
         self.passes.append(Pass(seen, seen + length, kept))
 
 
@@ -57,23 +57,27 @@ def recorded(model: Any, reading: Reading) -> Iterator[Reading]:
         hook.remove()
 
 
-_reading: list[tuple[Reading, Tensor]] = []
+_reading: list[tuple[Reading, list[Tensor], int]] = []
 
 
 def _rotate(x: Tensor, positions: Tensor, frequencies: Tensor) -> Tensor:
     """Plain rotary embedding of x [..., tokens, dim] at positions [..., tokens]."""
     angles = positions[..., None].double() * frequencies.double()
     cos, sin = torch.cat([angles, angles], -1).cos().float(), torch.cat([angles, angles], -1).sin().float()
-    first, second = x.chunk(2, -1)
-    return x * cos + torch.cat([-second, first], -1) * sin
+    turned, rest = x[..., : cos.shape[-1]], x[..., cos.shape[-1] :]
+    first, second = turned.chunk(2, -1)
+    return torch.cat([turned * cos + torch.cat([-second, first], -1) * sin, rest], -1)
 
 
 def _gold_attention(
     module: Any, query: Tensor, key: Tensor, value: Tensor, attention_mask: Any, scaling: float, **kwargs: Any
 ) -> tuple[Tensor, None]:
-    reading, frequencies = _reading[-1]
+    reading, every_frequency, window = _reading[-1]
     batch, heads, tokens, _ = key.shape
     groups = query.shape[1] // heads
+    frequencies = every_frequency[module.layer_idx]
+    if any(step.kept and module.layer_idx not in step.kept for step in reading.passes):
+        return _sliding(query, key, value, scaling, frequencies, window)
     outputs = []
     for step in reading.passes:
         own = torch.arange(step.begin, step.end).expand(batch, heads, -1)
@@ -92,7 +96,30 @@ def _gold_attention(
     return torch.cat(outputs, 2).transpose(1, 2).contiguous(), None
 
 
+def _sliding(
+    query: Tensor, key: Tensor, value: Tensor, scaling: float, frequencies: Tensor, window: int
+) -> tuple[Tensor, None]:
+    """A layer with a sliding window sees the last `window` tokens at their true distance, whatever is evicted."""
+    groups, at = query.shape[1] // key.shape[1], torch.arange(key.shape[2])
+    query = _rotate(query, at.expand(query.shape[:3]), frequencies)
+    key = _rotate(key, at.expand(key.shape[:3]), frequencies).repeat_interleave(groups, 1)
+    distance = at[:, None] - at[None]
+    scores = (query @ key.mT * scaling).masked_fill((distance < 0) | (distance >= window), -torch.inf)
+    return (scores.softmax(-1) @ value.repeat_interleave(groups, 1)).transpose(1, 2).contiguous(), None
+
+
 AttentionInterface.register("gold", _gold_attention)
+
+
+def frequencies_of(model: Any) -> list[Tensor]:
+    """Inverse frequencies of every layer, read off the model by the names that each family uses."""
+    rotary, config = decoder_of(model).rotary_emb, model.config
+    if hasattr(rotary, "inv_freq"):
+        every = [rotary.inv_freq] * config.num_hidden_layers
+    else:
+        every = [getattr(rotary, f"{kind}_inv_freq") for kind in config.layer_types]
+    rotated = getattr(config, "no_rope_layers", [1] * config.num_hidden_layers)  # SmolLM3: 1 where there is rotation
+    return [own if turns else own[:0] for own, turns in zip(every, rotated, strict=True)]
 
 
 @torch.no_grad()
@@ -102,7 +129,7 @@ def dense_logits(model: Any, ids: Tensor, reading: Reading) -> Tensor:
     The model's own rotary embedding is switched off by giving every token position 0; ours is applied per pass.
     """
     before = model.config._attn_implementation
-    _reading.append((reading, decoder_of(model).rotary_emb.inv_freq))
+    _reading.append((reading, frequencies_of(model), getattr(model.config, "sliding_window", None) or 0))
     try:
         model.config._attn_implementation = "gold"
         logits: Tensor = model(input_ids=ids, position_ids=torch.zeros_like(ids), use_cache=False).logits

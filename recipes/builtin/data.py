@@ -15,6 +15,9 @@ from locret.eval.needles import (
     draw_decoys,
     draw_from,
     draw_needles,
+    fill,
+    get_template,
+    is_held_out,
     templates,
     words,
 )
@@ -27,6 +30,9 @@ FRAME_WEIGHT = 3.0
 PASSKEY_SHARE = 0.5
 QUESTION_FIRST_SHARE = 0.1
 DOT_WEIGHT = 0.2
+# Share of the word values that become made-up words of random tokens.
+MADE_UP_SHARE = 0.5
+MOST_NEEDLES = 80
 
 
 @dataclass(frozen=True)
@@ -62,6 +68,7 @@ class BatchMaker:
         self.rng = rng
         self.trained = [t for t in templates() if t.trained and t.key != "none"]
         self.weights = [KIND_WEIGHTS.get(t.name, OTHER_WEIGHT) for t in self.trained]
+        self.syllables = syllables(tokenizer)
 
     def batch(self, size: int, mixture: Mixture) -> Batch:
         """A batch of ``size`` sequences."""
@@ -122,7 +129,7 @@ class BatchMaker:
     def _needles(self, length: int) -> list[Needle]:
         """Needles of one kind or of several, and often a pass key among them; in random order."""
         rng = self.rng
-        most = max(3, min(40, length // 40))
+        most = max(3, min(MOST_NEEDLES, length // 40))
         count = rng.randint(max(2, most // 3), most)
         needles: list[Needle] = []
         if rng.random() < PASSKEY_SHARE:
@@ -133,6 +140,7 @@ class BatchMaker:
             needles += draw_from(lambda: one, count, rng)
         else:
             needles += draw_from(lambda: rng.choices(pool, weights)[0], count, rng)
+        needles = [made_up(needle, self.syllables, rng) for needle in needles]
         # The pass key is asked early, or it would fall to the limit on questions.
         rng.shuffle(needles)
         needles.sort(key=lambda needle: needle.kind == "passkey" and rng.random() < 0.5)
@@ -154,6 +162,27 @@ class BatchMaker:
         )
         asked = f"What is the {first} {second} of {{key}}?"
         return Template("frame", asked, prefix, "word", value)
+
+
+def made_up(needle: Needle, parts: list[str], rng: random.Random) -> Needle:
+    """The needle with made-up words as its value, for some of those that have words.
+
+    Every token of the vocabulary is copied often then, not only those that the words begin with.
+    """
+    if needle.kind == "frame" or not needle.value[0].isalpha() or rng.random() >= MADE_UP_SHARE:
+        return needle
+    drawn = ["".join(rng.choices(parts, k=rng.randint(1, 3))) for _ in needle.value.split()]
+    if rng.random() < 0.3:
+        drawn = [word.capitalize() for word in drawn]
+    if any(map(is_held_out, drawn)):
+        return needle
+    return fill(get_template(needle.kind), needle.key, " ".join(drawn))
+
+
+def syllables(tokenizer: Any) -> list[str]:
+    """The vocabulary's tokens of two small letters and more, with and without a space before them alike."""
+    texts = {tokenizer.decode([token]).strip() for token in range(len(tokenizer))}
+    return sorted(text for text in texts if len(text) > 1 and text.isascii() and text.isalpha() and text.islower())
 
 
 def gapped_positions(length: int, end: int, rng: random.Random, gaps: bool) -> list[int]:

@@ -17,11 +17,11 @@ from recipes.builtin.tokenizer import BUILTIN
 
 SEEDS = (0, 1, 2)
 SHIPPED = 0
-CONTEXTS, LENGTH = 600, 2048
+CONTEXTS, LENGTH = 1500, 2048
 SETTINGS = {
-    "--steps": "600",
+    "--steps": "1500",
     "--lr": "3e-3",
-    "--warmup": "60",
+    "--warmup": "100",
     "--width": "256",
     "--max-length": "4096",
     "--objective": "softmax",

@@ -22,7 +22,7 @@ from transformers import AutoTokenizer
 from locret.eval.haystack import EncodedFiller, Filler, hide, plain_ids
 from locret.eval.needles import Needle, draw_decoys, draw_from, draw_needles, templates
 from locret.files import write_text_whole
-from recipes.builtin.data import KIND_WEIGHTS, OTHER_WEIGHT, PASSKEY_SHARE
+from recipes.builtin.data import KIND_WEIGHTS, OTHER_WEIGHT, PASSKEY_SHARE, made_up, syllables
 from recipes.builtin.text import training_texts
 from recipes.builtin.tokenizer import BUILTIN
 
@@ -40,6 +40,7 @@ class ContextMaker:
     filler: EncodedFiller
     length: int
     rng: random.Random
+    parts: list[str]
 
     def record(self) -> dict[str, Any]:
         """A context of ``length`` tokens and a question for every needle in it."""
@@ -65,21 +66,27 @@ class ContextMaker:
             pool, weights = rng.choices(pool, weights), [1.0]
         needles += draw_from(lambda: rng.choices(pool, weights)[0], count - len(needles), rng)
         rng.shuffle(needles)
-        return needles
+        return [made_up(needle, self.parts, rng) for needle in needles]
 
 
 def filler_text(texts: list[str], characters: int, rng: random.Random) -> str:
-    """At most ``characters`` of text, a random stretch out of every document."""
-    share = -(-characters // len(texts))
-    starts = [rng.randrange(max(1, len(text) - share)) for text in texts]
-    return "\n".join(text[i : i + share] for text, i in zip(texts, starts, strict=True))
+    """At most ``characters`` of text: half of it docstrings, half random stretches of every book.
+
+    Docstrings are short beside the books, but needles are harder to tell from them, with all their names.
+    """
+    docstrings, *books = texts
+    half = min(len(docstrings), characters // 2 if books else characters)
+    share = -(-half // len(books)) if books else 0
+    chosen = [(docstrings, half), *((book, share) for book in books)]
+    starts = [rng.randrange(max(1, len(text) - size)) for text, size in chosen]
+    return "\n".join(text[i : i + size] for (text, size), i in zip(chosen, starts, strict=True))
 
 
 def records(tokenizer: Any, texts: list[str], contexts: int, length: int, seed: int) -> Iterator[dict[str, Any]]:
     """``contexts`` training records."""
     rng = random.Random(seed)
     text = filler_text(texts, contexts * length * TEXT_PER_TOKEN, rng)
-    maker = ContextMaker(tokenizer, Filler(text).encode(tokenizer), length, rng)
+    maker = ContextMaker(tokenizer, Filler(text).encode(tokenizer), length, rng, syllables(tokenizer))
     for _ in range(contexts):
         yield maker.record()
 

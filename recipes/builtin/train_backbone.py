@@ -49,6 +49,9 @@ STAGES = (
     Stage(250, 8, Mixture(1024, repeats=0.2, gaps=0.7), 1.5e-3, 6e-4),
     Stage(24, 1, Mixture(16384, repeats=0.1, gaps=0.5), 6e-4, 2e-4),
     Stage(5, 1, Mixture(32700, repeats=0.1, gaps=0.0), 2e-4, 1e-4),
+    Stage(300, 8, Mixture(1024, repeats=0.2, gaps=0.7), 1.5e-3, 7e-4),
+    Stage(60, 1, Mixture(16384, repeats=0.1, gaps=0.3), 7e-4, 2e-4),
+    Stage(6, 1, Mixture(32700, repeats=0.1, gaps=0.0), 2e-4, 5e-5),
 )
 WARM_UP = 30
 
@@ -156,7 +159,7 @@ class Trainer:
         path = self.folder / "state.pt"
         if not path.exists():
             return False
-        state = torch.load(path, weights_only=False)
+        state = torch.load(path, weights_only=True)
         self.model.load_state_dict(state["model"])
         self.muon.load_state_dict(state["muon"])
         self.adam.load_state_dict(state["adam"])

@@ -36,8 +36,8 @@ class NaiveCache:
 
     def chunk(self, tokens: int) -> list[int]:
         """Read tokens of which nobody said where their prompt ends."""
-        if tokens > 1 and self.prompt_end is not None and self.seen >= self.prompt_end:
-            self.prompt_end = None
+        if tokens > min(32, self.budget.chunk) and self.prompt_end is not None and self.seen >= self.prompt_end:
+            self.prompt_end = None  # fewer tokens than that are decoding
         if tokens > self.budget.chunk and self.prompt_end is None:
             self.prompt_end = self.seen + tokens
         return self._read(tokens)

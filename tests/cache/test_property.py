@@ -61,7 +61,7 @@ def read(cache: locret.BudgetCache, tokens: int) -> list[int]:
         start = cache.tokens_seen if cache.budget.positions == "true" else cache.stored
         new = torch.arange(cache.tokens_seen, cache.tokens_seen + piece).float().expand(1, HEADS, piece)
         spots = torch.arange(start, start + piece).expand(1, HEADS, piece)
-        keys = cache.reading.rotation.rotate(raw_keys(new), spots)
+        keys = cache.reading.rotations[0].rotate(raw_keys(new), spots)
         for layer in range(LAYERS):
             stored = cache.layers[layer].storage.units
             seen_keys, seen_values = cache.update(keys, raw_keys(new), layer)
@@ -78,7 +78,7 @@ def check(cache: locret.BudgetCache, naive: NaiveCache) -> None:
         keys, values = cache.layers[layer].storage.read()
         assert torch.equal(values, raw_keys(kept.float()))
         spots = kept if naive.budget.positions == "true" else torch.arange(kept.shape[-1]).expand_as(kept)
-        rotated = cache.reading.rotation.rotate(raw_keys(kept.float()), spots)
+        rotated = cache.reading.rotations[0].rotate(raw_keys(kept.float()), spots)
         torch.testing.assert_close(keys, rotated, rtol=1e-3, atol=1e-2)
     assert cache.kv_bytes == LAYERS * HEADS * len(naive.units[0, 0]) * DIM * 2 * 4
 

@@ -17,10 +17,14 @@ def relative_error(found: torch.Tensor, expected: torch.Tensor) -> float:
     return float((found - expected).norm() / expected.norm())
 
 
+# Every policy on one family, every family under one policy: the two do not touch each other.
+CASES = [("llama", policy) for policy in locret.list_policies()]
+CASES += [(family, "locret") for family in TINY_MODELS if family != "llama"]
+
+
 @pytest.mark.parametrize("attention", ["split", "masked", "eager"])
 @pytest.mark.parametrize("positions", ["true", "compact"])
-@pytest.mark.parametrize("policy_name", locret.list_policies())
-@pytest.mark.parametrize("family", TINY_MODELS)
+@pytest.mark.parametrize(("family", "policy_name"), CASES)
 def test_equals_a_dense_pass_under_the_mask_of_the_evicted(
     family: str, policy_name: str, positions: str, attention: str
 ) -> None:
@@ -40,7 +44,7 @@ def test_equals_a_dense_pass_under_the_mask_of_the_evicted(
 
     assert len(reading.passes) >= 5 + 5
     if policy.evicts:
-        assert reading.passes[-1].kept[0].shape[-1] == budget.size + budget.local + NEW - 2
+        assert reading.passes[-1].kept[1].shape[-1] == budget.size + budget.local + NEW - 2
     everything = torch.cat([ids, torch.tensor([result.token_ids[:-1]])], -1)
     expected = dense_logits(model, everything, reading)[0, PROMPT - 1 :]
     assert relative_error(torch.stack(logits), expected) < 1e-4
@@ -109,29 +113,27 @@ def test_generate_without_a_known_prompt_length_stays_in_the_budget() -> None:
         assert head[-14:].tolist() == list(range(PROMPT - 10, PROMPT + 4))
 
 
-def test_left_padded_batch_equals_each_prompt_alone() -> None:
-    model = tiny_llama(initializer_range=0.5)
-    lengths, budget = (37, 203, 111), locret.Budget(size=48, chunk=32, stabilizers=8)
-    generator = torch.Generator().manual_seed(5)
-    prompts = [torch.randint(1, 97, (length,), generator=generator) for length in lengths]
-    width = max(lengths)
-    ids = torch.stack([torch.cat([torch.zeros(width - len(p), dtype=torch.long), p]) for p in prompts])
-    mask = torch.stack([(torch.arange(width) >= width - len(p)).long() for p in prompts])
-    for positions in ("true", "compact"):
-        used = locret.Budget(budget.size, budget.chunk, budget.stabilizers, 0, positions)
-        cache = locret.BudgetCache(model, policy=make_policy("locret", model), budget=used)
-        out = model.generate(
-            ids, attention_mask=mask, past_key_values=cache, max_new_tokens=8, do_sample=False,
-            output_logits=True, return_dict_in_generate=True,
-        )  # fmt: skip
-        # A row is cut at its own chunk ends only where these fall together: compare the row without padding.
-        alone = locret.BudgetCache(model, policy=make_policy("locret", model), budget=used)
-        expected = model.generate(
-            prompts[1][None], past_key_values=alone, max_new_tokens=8, do_sample=False,
-            output_logits=True, return_dict_in_generate=True,
-        )  # fmt: skip
-        torch.testing.assert_close(out.logits[0][1], expected.logits[0][0], rtol=1e-4, atol=1e-4)
-        assert out.sequences[1, width:].tolist() == expected.sequences[0, lengths[1] :].tolist()
-        kept = cache.kept_positions(0)
-        shortest = kept[0, 0]
-        assert (shortest >= width - lengths[0]).sum() == lengths[0] + 7  # all real tokens of the short prompt stay
+@pytest.mark.parametrize("attention", ["split", "masked", "eager"])
+@pytest.mark.parametrize("positions", ["true", "compact"])
+@pytest.mark.parametrize("family", ["llama", "gemma3_text", "smollm3"])
+@pytest.mark.parametrize(("room", "every"), [(6, 1), (0, 4), (12, 5)])
+def test_eviction_while_decoding_equals_a_dense_pass_under_its_mask(
+    family: str, positions: str, attention: str, room: int, every: int
+) -> None:
+    model = TINY_MODELS[family]()
+    budget = locret.Budget(
+        size=40, chunk=32, stabilizers=8, local=10, positions=positions, decode_budget=room, decode_every=every
+    )
+    engine = locret.Engine(model, policy=make_policy("locret", model), budget=budget, attention=attention)
+    ids = torch.randint(1, 97, (1, PROMPT), generator=torch.Generator().manual_seed(6))
+    reading = Reading(positions)
+    logits = []
+    hook = model.lm_head.register_forward_hook(lambda module, args, out: logits.append(out[0, -1].detach().clone()))
+    with recorded(model, reading):
+        result = engine.generate(engine.prefill(ids), 40)
+    hook.remove()
+    stored = [step.kept[1].shape[-1] for step in reading.passes if step.begin > PROMPT]
+    assert max(stored) == budget.decode_size + every - 1  # and one more within a pass, which is cut at once
+    everything = torch.cat([ids, torch.tensor([result.token_ids[:-1]])], -1)
+    expected = dense_logits(model, everything, reading)[0, PROMPT - 1 :]
+    assert relative_error(torch.stack(logits), expected) < 1e-4

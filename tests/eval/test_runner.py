@@ -11,7 +11,7 @@ import pytest
 
 import locret
 from locret.errors import LocretError
-from locret.eval import runner
+from locret.eval import reading, runner
 from locret.eval.contexts import contexts
 from locret.eval.grid import BudgetRule, Cell, Grid, cells
 from locret.eval.haystack import Context, Filler
@@ -118,7 +118,7 @@ class OracleEngine:
 
 @pytest.mark.parametrize("right", [0, 3, 6])
 def test_scores_are_per_cent_of_right_answers(monkeypatch: pytest.MonkeyPatch, right: int) -> None:
-    monkeypatch.setattr(runner, "Engine", OracleEngine)
+    monkeypatch.setattr(reading, "Engine", OracleEngine)
     monkeypatch.setattr(OracleEngine, "right", right)
     reader = Reader(byte_llama(), byte_tokenizer(), {"full": POLICIES["full"]}, Filler(TEXT), Watched())
     [row] = run_grid(reader, GRID, SUBJECT)

@@ -91,8 +91,8 @@ def test_the_fingerprint_survives_another_precision(dtype: torch.dtype) -> None:
 
 def test_an_unknown_family_is_refused_by_name() -> None:
     config = tiny_llama().config
-    config.model_type = "mamba"
-    with pytest.raises(locret.LocretError, match="unknown model family 'mamba': choose one of llama"):
+    config.model_type = "plume"
+    with pytest.raises(locret.LocretError, match="unknown model family 'plume': choose one of gemma3_text"):
         family_of(config)
 
 

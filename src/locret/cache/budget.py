@@ -25,6 +25,8 @@ class Budget:
         positions: "true": every unit keeps its position in the prompt, which must fit the model's window;
             "compact": the kept units are moved together (keys re-rotated), so no position ever exceeds
             size + chunk and the prompt may be of any length.
+        decode_budget: units kept on top of `size + local` while an answer is written; None keeps all of the answer.
+        decode_every: tokens of the answer between two evictions; so many units more are held before each.
     """
 
     size: int
@@ -32,9 +34,14 @@ class Budget:
     stabilizers: int = 0
     local: int = 0
     positions: Positions = "true"
+    decode_budget: int | None = None
+    decode_every: int = 1
 
     def __post_init__(self) -> None:
-        for name, least in (("size", 1), ("chunk", 1), ("stabilizers", 0), ("local", 0)):
+        leasts = {"size": 1, "chunk": 1, "stabilizers": 0, "local": 0, "decode_every": 1}
+        if self.decode_budget is not None:
+            leasts["decode_budget"] = 0
+        for name, least in leasts.items():
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool):
                 raise LocretError(f"budget {name} is {value!r}: give a whole number of at least {least}")
@@ -47,3 +54,8 @@ class Budget:
             )
         if self.positions not in POSITIONS:
             raise LocretError(f"budget positions is {self.positions!r}: choose one of {', '.join(POSITIONS)}")
+
+    @property
+    def decode_size(self) -> int | None:
+        """Units kept while an answer is written; None for all of them."""
+        return None if self.decode_budget is None else self.size + self.local + self.decode_budget

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+import torch
 from torch import Tensor, nn
-from transformers.cache_utils import Cache
+from transformers.cache_utils import Cache, DynamicSlidingWindowLayer
 
 from locret.cache.budget import Budget
 from locret.cache.hooks import attach
 from locret.cache.layer import BudgetLayer, Reading
-from locret.cache.plan import chunk_plan
+from locret.cache.plan import DECODED_AT_ONCE, chunk_plan
 from locret.cache.rotation import Rotation
+from locret.cache.sliding import fork_sliding, sliding_bytes, stack_sliding
 from locret.cache.storage import get_storage
 from locret.errors import LocretError
-from locret.models.families import Projections, shapes_of, text_config
+from locret.models.families import Projections, budgeted_layers, text_config
+from locret.models.rope import LongRope, layer_frequencies
 from locret.policies.base import Policy
 
 
@@ -33,7 +38,12 @@ class BudgetCache(Cache):
         policy: what to keep (`locret.get_policy`).
         budget: how much to keep.
         prompt_length: tokens of the prompt, where known.
+        total_length: tokens of prompt and answer, where known: models with LongRoPE (Phi-3) choose their rotary factors
+            by it, once for the whole run. Without it the prompt's length decides, or, if that is unknown too, the
+            long factors are taken.
         storage: how units are held, by registered name.
+
+    Layers with a sliding window (Gemma 3) keep transformers' own cache, which is bounded already.
 
     Raises:
         LocretError: the model's family is not supported, or the policy cannot work with the model.
@@ -48,15 +58,28 @@ class BudgetCache(Cache):
         policy: Policy,
         budget: Budget,
         prompt_length: int | None = None,
+        total_length: int | None = None,
         storage: str = "dense",
     ) -> None:
         empty = get_storage(storage)
         attach(model)
         policy.check(model)
-        self.reading = Reading(policy, budget, Rotation.of(model), prompt_length)
-        self.window: int = text_config(model.config).max_position_embeddings
-        layers = [BudgetLayer(i, self.reading, empty) for i in range(shapes_of(model.config).layers)]
-        super().__init__(layers=layers)
+        rotations = tuple(Rotation(frequencies) for frequencies in layer_frequencies(model))
+        self.reading = Reading(policy, budget, rotations, prompt_length)
+        self.total_length = total_length
+        self.long_rope = LongRope.of(model)
+        text = text_config(model.config)
+        self.window: int = text.max_position_embeddings
+        self.budgeted = budgeted_layers(text)
+        self.assisted = False
+        super().__init__(
+            layers=[
+                BudgetLayer(i, self.reading, empty)
+                if i in self.budgeted
+                else DynamicSlidingWindowLayer(sliding_window=text.sliding_window)
+                for i in range(text.num_hidden_layers)
+            ]
+        )
 
     @property
     def budget(self) -> Budget:
@@ -66,26 +89,34 @@ class BudgetCache(Cache):
     @property
     def tokens_seen(self) -> int:
         """Tokens read so far, evicted ones included."""
-        return int(self.layers[0].seen)
+        return int(self.layers[self.budgeted[0]].seen)
 
     @property
     def stored(self) -> int:
-        """Units held per KV head; the same in every layer."""
-        return int(self.layers[0].storage.units)
+        """Units held per KV head; the same in every budgeted layer."""
+        return int(self.layers[self.budgeted[0]].storage.units)
+
+    @property
+    def sliding(self) -> list[int]:
+        """Indices of the layers with a sliding window, which are not budgeted."""
+        return [i for i in range(len(self.layers)) if i not in self.budgeted]
 
     @property
     def kv_bytes(self) -> int:
         """Bytes of keys and values that are held now."""
-        return sum(layer.storage.nbytes for layer in self.layers)
+        budgeted = sum(self.layers[i].storage.nbytes for i in self.budgeted)
+        return budgeted + sum(sliding_bytes(self.layers[i]) for i in self.sliding)
 
     def kept_positions(self, layer: int) -> Tensor:
         """Prompt positions of the kept units: LongTensor [batch, kv_heads, kept], ascending.
 
         Raises:
-            LocretError: nothing has been read, or there is no such layer.
+            LocretError: nothing has been read, or there is no such layer, or it has a sliding window.
         """
         if not 0 <= layer < len(self.layers):
             raise LocretError(f"layer {layer} does not exist: the model has layers 0 to {len(self.layers) - 1}")
+        if layer not in self.budgeted:
+            raise LocretError(f"layer {layer} has a sliding window and no budget: ask for one of {self.budgeted}")
         positions = self.layers[layer].positions
         if positions is None:
             raise LocretError("the cache is empty: read a prompt first")
@@ -95,9 +126,25 @@ class BudgetCache(Cache):
         """A second cache that goes on from here; neither changes the other. Tensors are shared until they differ."""
         twin = BudgetCache.__new__(BudgetCache)
         twin.reading = replace(self.reading)
-        twin.window = self.window
-        Cache.__init__(twin, layers=[layer.fork(twin.reading) for layer in self.layers])
+        twin.window, twin.budgeted = self.window, self.budgeted
+        twin.assisted = self.assisted
+        twin.total_length, twin.long_rope = self.total_length, self.long_rope
+        layers = (
+            layer.fork(twin.reading) if i in self.budgeted else fork_sliding(layer)
+            for i, layer in enumerate(self.layers)
+        )
+        Cache.__init__(twin, layers=list(layers))
         return twin
+
+    def stack(self, rows: Sequence[BudgetCache], pads: Tensor) -> None:
+        """Become one left-padded batch of caches that have read one prompt each; `pads` [batch]."""
+        for i, layer in enumerate(self.layers):
+            own = [row.layers[i] for row in rows]
+            layer.stack(own) if i in self.budgeted else stack_sliding(layer, own)
+        self.reading.pads = pads
+        self.reading.prompt_length = self.tokens_seen
+        slots = [row.reading.next_slot for row in rows if row.reading.next_slot is not None]
+        self.reading.next_slot = torch.cat(slots) if slots else None
 
     def begin_turn(self, length: int) -> None:
         """Say that the next `length` tokens are a prompt, so that its last chunk and local tail are known."""
@@ -106,13 +153,40 @@ class BudgetCache(Cache):
     def plan(self, length: int) -> list[int]:
         """In which pieces the next `length` tokens are to be read."""
         seen, reading = self.tokens_seen, self.reading
-        if length > 1 and reading.prompt_length is not None and seen >= reading.prompt_length:
+        if self.assisted and seen == 0 and length >= (reading.prompt_length or 0):
+            return self._plan_with_candidates(length)
+        over = reading.prompt_length is not None and seen >= reading.prompt_length
+        if over and length <= min(DECODED_AT_ONCE, reading.budget.chunk):
+            return [length]
+        if over:
             reading.prompt_length = None  # that prompt is over: this is another turn
         if length > reading.budget.chunk and reading.prompt_length is None:
             self.begin_turn(length)
         if length == 1:
             return [1]
         return chunk_plan(seen, seen + length, reading.prompt_length, reading.budget)
+
+    def _plan_with_candidates(self, length: int) -> list[int]:
+        """The first pass of assisted generation: a prompt, and behind it tokens that it may be continued with.
+
+        Raises:
+            LocretError: it cannot be known where the prompt ends.
+        """
+        prompt, budget = self.reading.prompt_length, self.budget
+        if length <= budget.chunk and prompt is None:
+            return [length]
+        if prompt is None or budget.local == 0:
+            raise LocretError(
+                "assisted generation passes the prompt and its candidates at once: give BudgetCache the "
+                "prompt_length, and a budget whose local is at least 1"
+            )
+        body = prompt - budget.local
+        return [*chunk_plan(0, body, body + budget.local, budget), length - body] if body > 0 else [length]
+
+    def activate_past_recording(self) -> None:
+        """Called by transformers before assisted generation, which takes tokens back (`crop`)."""
+        self.assisted = True
+        super().activate_past_recording()
 
     def check_window(self, length: int) -> None:
         """Refuse tokens that the model has no positions for.
@@ -137,29 +211,63 @@ class BudgetCache(Cache):
 
     def make_room(self) -> None:
         """Before a turn goes on: drop what earlier tails and answers left above one chunk over the budget."""
-        if self.stored > self.budget.size + self.budget.chunk:
-            for layer in self.layers:
-                layer.cut(self.reading.protected())
+        decoding = self.assisted and self.reading.prompt_length is not None
+        if not decoding and self.stored > self.budget.size + self.budget.chunk:
+            for i in self.budgeted:
+                self.layers[i].cut(self.budget.size, self.reading.protected())
+
+    def settle_rope(self, length: int) -> None:
+        """Before the first pass, of `length` tokens: choose LongRoPE's factors for the whole run."""
+        reading, budget = self.reading, self.budget
+        if self.long_rope is None:
+            return
+        if reading.frozen is None:
+            # A chunk that is not full is the prompt's last; a full one may be followed by any number.
+            prompt = reading.prompt_length or (length if length < budget.chunk else None)
+            total = self.total_length or prompt
+            if budget.positions == "compact":
+                widest = budget.size + budget.chunk + budget.local
+                total = widest if total is None else min(total, widest)
+            reading.frozen = self.long_rope.choose(total)
+            reading.rotations = tuple(Rotation(reading.frozen.float()) for _ in self.layers)
+        crossing = self.tokens_seen <= self.long_rope.point < self.tokens_seen + length
+        if crossing and budget.positions == "true" and reading.frozen is self.long_rope.short:
+            warnings.warn(
+                f"this run began with LongRoPE's short factors and now passes position {self.long_rope.point}: they "
+                "stay, as cached keys depend on them; give total_length, so that the right ones are chosen",
+                stacklevel=2,
+            )
 
     def receive_projections(self, layer: int, projections: Projections) -> None:
         """Called by the taps: the q, k, v of the tokens that `update` is about to bring."""
-        self.layers[layer].projections = projections
+        if layer in self.budgeted:
+            self.layers[layer].projections = projections
 
     def get_query_offset(self, layer_idx: int = 0) -> int:
         """Where the new queries stand among the stored units (not among the seen tokens)."""
-        return int(self.layers[layer_idx].storage.units)
+        layer = self.layers[layer_idx]
+        return int(layer.storage.units if layer_idx in self.budgeted else layer.get_seq_length())
+
+    def crop(self, tokens_to_remove: int) -> None:
+        """Take back the newest tokens (assisted generation); the number is negative, as in transformers."""
+        super().crop(tokens_to_remove)
+        if self.reading.next_slot is not None:
+            self.reading.next_slot = self.reading.next_slot - abs(tokens_to_remove)
 
     def batch_select_indices(self, indices: Tensor) -> None:
         """Keep only these batch rows, which may repeat."""
-        if self.reading.pads is not None:
-            self.reading.pads = self.reading.pads[indices.to(self.reading.pads.device)]
+        reading = self.reading
+        for name in ("pads", "next_slot"):
+            rows = getattr(reading, name)
+            if rows is not None:
+                setattr(reading, name, rows[indices.to(rows.device)])
         super().batch_select_indices(indices)
 
     def batch_repeat_interleave(self, repeats: int) -> None:
         """Repeat every batch row."""
-        if self.reading.pads is not None:
-            self.reading.pads = self.reading.pads.repeat_interleave(repeats)
-        super().batch_repeat_interleave(repeats)
+        if self.tokens_seen:
+            positions = self.layers[self.budgeted[0]].positions
+            self.batch_select_indices(torch.arange(len(positions), device=positions.device).repeat_interleave(repeats))
 
     def reorder_cache(self, beam_idx: Any) -> None:
         """Follow a beam search."""
@@ -167,5 +275,6 @@ class BudgetCache(Cache):
 
     def reset(self) -> None:
         """Forget the prompt; budget and policy stay."""
-        self.reading.prompt_length = self.reading.pads = None
+        reading = self.reading
+        reading.prompt_length = reading.pads = reading.next_slot = reading.frozen = None
         super().reset()

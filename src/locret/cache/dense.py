@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from locret.cache.storage import register_storage
 
@@ -60,3 +61,14 @@ class Dense:
             return self
         keys, values = self.read()
         return Dense(keys.index_select(0, indices.to(keys.device)), values.index_select(0, indices.to(values.device)))
+
+    @classmethod
+    def stack(cls, rows: Sequence[Dense]) -> Dense:
+        """One batch; rows with fewer units are padded at the front."""
+        pairs = [row.read() for row in rows]
+        longest = max(row.units for row in rows)
+        keys, values = (
+            torch.cat([pad(tensor, (0, 0, longest - tensor.shape[-2], 0)) for tensor in column])
+            for column in zip(*pairs, strict=True)
+        )
+        return cls(keys, values)

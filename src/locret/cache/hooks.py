@@ -8,18 +8,21 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.utils.hooks import RemovableHandle
 
+from locret.cache.passes import padding_of, with_positions
+from locret.cache.prepare import PREPARE, keep_cache_across_switch
+from locret.cache.ragged import read_rows, replayed
 from locret.errors import LocretError
 from locret.models.families import decoder_of
+from locret.models.rope import freeze, switch_point, thaw
 from locret.models.taps import attach_taps, detach_taps
 
 if TYPE_CHECKING:
     from locret.cache.budget_cache import BudgetCache
 
-_attached: WeakKeyDictionary[nn.Module, RemovableHandle] = WeakKeyDictionary()
+_attached: WeakKeyDictionary[nn.Module, list[RemovableHandle]] = WeakKeyDictionary()
 
 
 def attach(model: nn.Module) -> None:
@@ -29,15 +32,23 @@ def attach(model: nn.Module) -> None:
         LocretError: the model's family is not supported.
     """
     attach_taps(model)
-    if model not in _attached:
-        _attached[model] = decoder_of(model).register_forward_pre_hook(_before_decoder, with_kwargs=True)
+    if model in _attached:
+        return
+    decoder = decoder_of(model)
+    _attached[model] = [
+        decoder.register_forward_pre_hook(_before_decoder, with_kwargs=True),
+        decoder.register_forward_hook(_after_decoder, with_kwargs=True, always_call=True),
+    ]
+    if switch_point(model.config) is not None:
+        keep_cache_across_switch(model)
 
 
 def detach(model: nn.Module) -> None:
     """Take all hooks off `model`; without hooks nothing happens."""
     detach_taps(model)
-    if model in _attached:
-        _attached.pop(model).remove()
+    for handle in _attached.pop(model, []):
+        handle.remove()
+    model.__dict__.pop(PREPARE, None)
 
 
 def _before_decoder(
@@ -54,7 +65,13 @@ def _before_decoder(
     if length == 0:
         raise LocretError("the prompt is empty: give at least one token")
     cache.check_window(length)
+    pads = padding_of(kwargs.get("attention_mask"))
+    if pads is not None and cache.tokens_seen == 0 and length - int(pads.min()) > cache.budget.chunk:
+        return (), read_rows(decoder, cache, kwargs, pads)
+    if pads is not None:
+        cache.reading.pads = pads
     pieces = cache.plan(length)
+    cache.settle_rope(length)
     if length > 1:
         cache.make_room()
     start, at = cache.tokens_seen, 0
@@ -62,7 +79,14 @@ def _before_decoder(
         decoder(**_slice(kwargs, start, at, at + piece))  # comes back here with a plan of one piece
         at += piece
     piece_kwargs = kwargs if at == 0 else _slice(kwargs, start, at, length)
-    return (), _with_positions(piece_kwargs, cache, inputs, length - at)
+    if cache.reading.frozen is not None:
+        freeze(decoder, cache.reading.frozen)
+    return (), with_positions(decoder, piece_kwargs, cache, inputs[:, at:])
+
+
+def _after_decoder(decoder: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
+    thaw(decoder)
+    return replayed(kwargs.get("past_key_values"), output)
 
 
 def _slice(kwargs: dict[str, Any], start: int, begin: int, end: int) -> dict[str, Any]:
@@ -76,41 +100,3 @@ def _slice(kwargs: dict[str, Any], start: int, begin: int, end: int) -> dict[str
     if kwargs.get("attention_mask") is not None:
         piece["attention_mask"] = kwargs["attention_mask"][:, : start + end]
     return piece
-
-
-def _with_positions(kwargs: dict[str, Any], cache: BudgetCache, inputs: Tensor, new: int) -> dict[str, Any]:
-    """Replace mask and positions, which speak of all tokens seen, by ones that speak of the units stored."""
-    _note_padding(cache, kwargs.get("attention_mask"))
-    seen, stored, pads = cache.tokens_seen, cache.stored, cache.reading.pads
-    arrived = torch.arange(seen, seen + new, device=inputs.device)[None]  # [1, new]
-    mask = None
-    if pads is not None:
-        pads = pads.to(inputs.device)[:, None]  # [batch, 1]
-        kept = cache.layers[0].positions[:, 0].to(inputs.device) if stored else arrived[:, :0].expand(len(pads), 0)
-        # Padding is scored alike in all heads, so head 0 of layer 0 speaks for every one.
-        mask = torch.cat([kept >= pads, arrived >= pads], dim=-1).long()  # [batch, stored + new]
-    if cache.budget.positions == "compact":
-        positions = torch.arange(stored, stored + new, device=inputs.device)[None]
-    elif kwargs.get("position_ids") is not None:
-        positions = kwargs["position_ids"]
-    else:
-        positions = arrived if pads is None else (arrived - pads).clamp(min=0)
-    return {**kwargs, "attention_mask": mask, "position_ids": positions}
-
-
-def _note_padding(cache: BudgetCache, mask: Tensor | None) -> None:
-    """Remember the left padding that a 2-D mask [batch, seen + new] shows.
-
-    Raises:
-        LocretError: the mask has another shape, or pads elsewhere than on the left.
-    """
-    if mask is None:
-        return
-    if mask.dim() != 2:
-        raise LocretError(f"attention_mask has {mask.dim()} dimensions: a budgeted cache takes a 2-D padding mask")
-    mask = mask.bool()
-    pads = (mask.cumsum(dim=-1) == 0).sum(dim=-1)  # [batch]
-    if not torch.equal(mask.sum(dim=-1) + pads, torch.full_like(pads, mask.shape[-1])):
-        raise LocretError("attention_mask hides tokens after the first visible one: pad on the left")
-    if pads.any():
-        cache.reading.pads = pads

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 from transformers.cache_utils import CacheLayerMixin
 
 from locret.cache.budget import Budget
@@ -25,16 +26,21 @@ class Reading:
     """What all layers of one cache share while a prompt is read.
 
     Attributes:
-        policy, budget, rotation: how units are scored, how many stay, how keys are moved.
+        policy, budget: how units are scored, and how many stay.
+        rotations: how keys of each layer are moved; empty until the first pass.
         prompt_length: prompt tokens in all, the ones before this turn included; None where unknown.
         pads: left padding of each batch row seen so far, [batch]; None without padding.
+        next_slot: compact position that the next token would have without eviction, [batch].
+        frozen: LongRoPE's inverse frequencies for this run; None for other models.
     """
 
     policy: Policy
     budget: Budget
-    rotation: Rotation
+    rotations: tuple[Rotation, ...] = ()
     prompt_length: int | None = None
     pads: Tensor | None = None
+    next_slot: Tensor | None = None
+    frozen: Tensor | None = None
 
     def protected(self) -> int:
         """How many of the newest units a middle chunk keeps unconditionally.
@@ -53,9 +59,11 @@ class BudgetLayer(CacheLayerMixin):
         positions: [batch, kv_heads, units] int32, ascending prompt positions (left padding counted).
         scores: [batch, kv_heads, units] fp32.
         seen: tokens that went through this layer, evicted ones included.
+        cut_at: tokens seen at the latest cut; what came before it cannot be taken back.
     """
 
     is_sliding = False
+    is_croppable = True
     supports_early_init = False
 
     def __init__(self, index: int, reading: Reading, empty: Callable[[], Storage]) -> None:
@@ -71,7 +79,7 @@ class BudgetLayer(CacheLayerMixin):
         self.positions: Tensor | None = None
         self.scores: Tensor | None = None
         self.projections: Projections | None = None
-        self.seen = 0
+        self.seen = self.cut_at = 0
         self.is_initialized = False
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
@@ -98,17 +106,22 @@ class BudgetLayer(CacheLayerMixin):
         self.seen += new
         self.scores = self._score(keys, self.positions, self.scores)
         stage = stage_of(self.seen, new, self.reading.prompt_length, self.reading.budget)
-        if stage is not Stage.KEEP:
-            self.cut(self.reading.protected() if stage is Stage.MIDDLE else 0)
+        self._cut_after(stage)
         return keys, values
 
-    def cut(self, protect: int) -> None:
-        """Keep the best `budget.size` units of every KV head, the newest `protect` among them in any case.
+    def _cut_after(self, stage: Stage) -> None:
+        budget = self.reading.budget
+        if stage is not Stage.KEEP:
+            self.cut(budget.size, self.reading.protected() if stage is Stage.MIDDLE else 0)
+        elif budget.decode_size is not None and self.storage.units >= budget.decode_size + budget.decode_every:
+            self.cut(budget.decode_size, min(self.reading.protected(), budget.decode_size))
+
+    def cut(self, size: int, protect: int) -> None:
+        """Keep the best `size` units of every KV head, the newest `protect` among them in any case.
 
         Raises:
             LocretError: a score is NaN.
         """
-        size = self.reading.budget.size
         if not self.reading.policy.evicts or self.scores is None or self.storage.units <= size:
             return
         assert self.positions is not None
@@ -118,13 +131,25 @@ class BudgetLayer(CacheLayerMixin):
                 "(damaged heads or an overflow: try another dtype, or load the heads again)"
             )
         kept = select(self.scores, size, protect)  # [batch, kv_heads, size]
+        pads_before = self.stored_pads()
         self.storage = self.storage.gather(kept)
         self.positions = self.positions.gather(-1, kept)
         self.scores = self.scores.gather(-1, kept)
+        self.cut_at = self.seen
         if self.reading.budget.positions == "compact":
-            # A unit's rotary position is its slot, so survivors move from their old slot to the new one.
-            delta = torch.arange(size, device=kept.device) - kept
-            self.storage = self.storage.map_keys(lambda keys: self.reading.rotation.rotate(keys, delta))
+            # A unit's rotary position is its slot behind the padding, so survivors move from the old slot to the new.
+            slots = torch.arange(size, device=kept.device) - self.stored_pads()
+            delta = (slots - (kept - pads_before)).masked_fill(slots < 0, 0)
+            rotation = self.reading.rotations[self.index]
+            self.storage = self.storage.map_keys(lambda keys: rotation.rotate(keys, delta))
+
+    def stored_pads(self) -> Tensor:
+        """Units of padding that are stored, [batch, 1, 1]; padding is scored alike in all heads."""
+        assert self.positions is not None
+        pads = self.reading.pads
+        if pads is None:
+            return self.positions.new_zeros(self.positions.shape[0], 1, 1)
+        return (self.positions[:, :1] < pads.to(self.positions)[:, None, None]).sum(dim=-1, keepdim=True)
 
     def _score(self, keys: Tensor, positions: Tensor, scores: Tensor) -> Tensor:
         """Scores of all units; padding gets -inf, so it is the first to go, alike in every head."""
@@ -139,8 +164,42 @@ class BudgetLayer(CacheLayerMixin):
         """A layer that goes on from here for itself; tensors are shared, as none is ever changed in place."""
         layer = BudgetLayer(self.index, reading, self.empty)
         layer.storage, layer.positions, layer.scores = self.storage, self.positions, self.scores
-        layer.seen, layer.is_initialized = self.seen, self.is_initialized
+        layer.seen, layer.cut_at, layer.is_initialized = self.seen, self.cut_at, self.is_initialized
         return layer
+
+    def stack(self, rows: Sequence[BudgetLayer]) -> None:
+        """Become one batch of layers that have read one prompt each; the shorter are padded at the front."""
+        self.seen = max(row.seen for row in rows)
+        self.cut_at = self.seen
+        self.storage = self.empty().stack([row.storage for row in rows])
+        positions, scores = [], []
+        for row in rows:
+            assert row.positions is not None and row.scores is not None
+            missing = (self.storage.units - row.storage.units, 0)
+            # Positions of a padded row count its padding; padding itself is before everything.
+            positions.append(pad(row.positions + (self.seen - row.seen), missing, value=-1))
+            scores.append(pad(row.scores, missing, value=-torch.inf))
+        self.positions, self.scores = torch.cat(positions), torch.cat(scores)
+        self.is_initialized = True
+
+    def crop(self, tokens_to_remove: int) -> None:
+        """Take back the newest tokens, as assisted generation does; the number is negative, as in transformers.
+
+        Raises:
+            LocretError: units were evicted after these tokens came.
+        """
+        removed = abs(tokens_to_remove)
+        if removed == 0 or self.positions is None or self.scores is None:
+            return
+        if self.seen - removed < self.cut_at:
+            raise LocretError(
+                f"{removed} tokens cannot be taken back, as units were evicted after them: give the cache the "
+                "prompt_length, so that it knows what is decoding, or generate without assistance"
+            )
+        kept = torch.arange(self.storage.units - removed, device=self.positions.device)
+        self.storage = self.storage.gather(kept.expand(*self.positions.shape[:2], -1))
+        self.positions, self.scores = self.positions[..., :-removed], self.scores[..., :-removed]
+        self.seen -= removed
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
         """Attention sees all that is stored and the new tokens."""

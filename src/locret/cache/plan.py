@@ -6,6 +6,10 @@ from enum import Enum
 
 from locret.cache.budget import Budget
 
+# A pass of at most so many tokens (and of one chunk) after a prompt is decoding, as assisted generation verifies
+# several tokens at once.
+DECODED_AT_ONCE = 32
+
 
 class Stage(Enum):
     """What a forward pass is to the prompt, and so how the cache is cut after it."""

@@ -5,9 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
-
-from locret.models.families import decoder_of
+from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -18,16 +16,10 @@ class Rotation:
     scaling, which some RoPE variants multiply into cos and sin, is in the key already and is not applied again.
 
     Attributes:
-        inverse_frequencies: [rotary_dim / 2], fp32.
+        inverse_frequencies: [rotary_dim / 2], fp32; empty for a layer without rotary embedding.
     """
 
     inverse_frequencies: Tensor
-
-    @classmethod
-    def of(cls, model: nn.Module) -> Rotation:
-        """The rotation that `model` applies to its keys."""
-        rotary = decoder_of(model).rotary_emb
-        return cls(rotary.inv_freq.detach().float())  # type: ignore[union-attr, operator]
 
     def rotate(self, keys: Tensor, delta: Tensor) -> Tensor:
         """Move keys by `delta` positions.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol, TypeVar
 
 from torch import Tensor
@@ -44,6 +44,11 @@ class Storage(Protocol):
 
     def select_batch(self, indices: Tensor) -> Storage:
         """Only the batch rows at `indices`, which may repeat."""
+        ...
+
+    @classmethod
+    def stack(cls, rows: Sequence[Storage]) -> Storage:
+        """One batch of storages of the same kind; those with fewer units are padded at the front."""
         ...
 
 

@@ -7,16 +7,22 @@ from collections.abc import Callable
 import typer
 
 from locret.cli.common import guarded
+from locret.cli.convert import convert_command
 from locret.cli.demo import demo_command
 from locret.cli.eval import eval_command
 from locret.cli.generate import generate_command
+from locret.cli.ruler import ruler_command
+from locret.cli.score import score_command
 from locret.cli.train import train_command
 
 COMMANDS: dict[str, Callable[..., None]] = {
     "demo": demo_command,
     "generate": generate_command,
     "train": train_command,
+    "convert": convert_command,
     "eval": eval_command,
+    "score": score_command,
+    "ruler": ruler_command,
 }
 
 app = typer.Typer(

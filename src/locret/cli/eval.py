@@ -27,7 +27,9 @@ if TYPE_CHECKING:
 def eval_command(
     model: ModelOption = "builtin",
     heads: HeadsOption = None,
-    policies: Annotated[str, typer.Option(help="Policies, separated by commas.")] = "full,locret,streaming_llm,random",
+    policies: Annotated[
+        str, typer.Option(help="Policies, or kvpress:NAME, separated by commas.")
+    ] = "full,locret,streaming_llm,random",
     tasks: Annotated[str, typer.Option(help="Tasks, separated by commas.")] = "mix",
     lengths: Annotated[str, typer.Option(help="Tokens a document, separated by commas.")] = "4096",
     budgets: Annotated[
@@ -80,7 +82,7 @@ def eval_command(
         from locret.eval.subject import subject_of
         from locret.eval.table import rich_table
 
-        check_policies(names)
+        check_policies(names, presses=True)
         grid = Grid(
             tasks=task_names,
             lengths=tokens,
@@ -104,7 +106,7 @@ def eval_command(
         )
         with BarWatch(written.notes) as watch:
             reader = Reader(
-                loaded.model, loaded.tokenizer, {name: loaded.policy(name) for name in names}, haystack, watch
+                loaded.model, loaded.tokenizer, {name: loaded.compared(name) for name in names}, haystack, watch
             )
             rows = run_grid(reader, grid, subject, results)
         written.console.print(rich_table(rows))

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from locret.errors import LocretError
+from locret.interop.kvpress import PREFIX, get_press
+from locret.interop.press_policy import PressPolicy
 from locret.models.heads import RetainingHeads
 from locret.models.loading import load_model
 from locret.policies import Policy, get_policy, list_policies
+
+if TYPE_CHECKING:
+    from locret.eval.reading import Compared
 
 NEEDS_HEADS = "locret"
 
@@ -37,16 +42,28 @@ class Loaded:
             return get_policy(name, heads=self.heads)
         return get_policy(name, seed=seed) if name == "random" else get_policy(name)
 
+    def compared(self, name: str) -> Compared:
+        """The policy `name`, or the press of kvpress that it names.
 
-def check_policies(names: Sequence[str]) -> None:
-    """Refuse unknown policies.
+        Raises:
+            LocretError: as `policy` does, or there is no such press.
+        """
+        return PressPolicy(name.removeprefix(PREFIX)) if name.startswith(PREFIX) else self.policy(name)
+
+
+def check_policies(names: Sequence[str], presses: bool = False) -> None:
+    """Refuse unknown policies; presses of kvpress, too, unless they can be used.
 
     Raises:
         LocretError: naming the policy, and the ones there are.
     """
     known = list_policies()
     for name in names:
-        if name not in known:
+        if name.startswith(PREFIX) and not presses:
+            raise LocretError(f"{name} can only be compared: `locret eval --policies {name}`")
+        if name.startswith(PREFIX):
+            get_press(name.removeprefix(PREFIX))
+        elif name not in known:
             raise LocretError(f"unknown policy {name!r}: choose one of {', '.join(known)}")
 
 

@@ -11,6 +11,7 @@ from locret.cli.progress import reading_bar
 from locret.engine import Session
 from locret.eval.grid import Cell
 from locret.eval.haystack import Context
+from locret.eval.reading import Read
 from locret.eval.results import Row
 from locret.eval.strip import KeptDocument, kept_shares
 
@@ -50,9 +51,9 @@ class BarWatch:
         """Move the bar on."""
         self._bar.advance(self._task, tokens)
 
-    def answered(self, cell: Cell, context: Context, session: Session, right: Mapping[int, float]) -> None:
+    def answered(self, cell: Cell, context: Context, session: Read, right: Mapping[int, float]) -> None:
         """Remember what was kept, and which needles were found in it."""
-        if self.keep_pictures:
+        if self.keep_pictures and isinstance(session, Session):  # only the engine knows where its units come from
             shares = kept_shares(session.cache, session.tokens_seen)
             needles = {context.positions[index]: score == 1 for index, score in right.items()}
             self.kept[cell.policy] = KeptDocument(shares, needles)

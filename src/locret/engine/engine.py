@@ -60,6 +60,7 @@ class Engine:
         prompt: str | Sequence[int] | Tensor,
         session: Session | None = None,
         progress: Progress | None = None,
+        answer_tokens: int = 0,
     ) -> Session:
         """Read a prompt, from scratch or on top of a session.
 
@@ -70,6 +71,8 @@ class Engine:
             prompt: text, token ids, or a LongTensor [tokens] or [1, tokens].
             session: what was read before; it stays as it is.
             progress: called with (tokens read, tokens in all) after every chunk.
+            answer_tokens: length that the answer may have, where known; models with LongRoPE (Phi-3) choose their
+                rotary factors by the length of the whole.
 
         Raises:
             LocretError: the prompt is empty or does not fit the model's window.
@@ -81,6 +84,8 @@ class Engine:
         cache = self._new_cache() if session is None else session.cache.fork()
         cache.check_window(ids.shape[1])
         cache.begin_turn(ids.shape[1])
+        if session is None and answer_tokens:
+            cache.total_length = ids.shape[1] + answer_tokens
         logits = self._read(cache, ids, progress)
         return Session(
             cache=cache,

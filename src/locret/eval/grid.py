@@ -10,8 +10,8 @@ from typing import Any
 from locret.cache.budget import Budget, Positions
 from locret.errors import LocretError
 from locret.eval.needles import SPLITS
+from locret.eval.reading import CHUNKED, Compared, prefill_of
 from locret.eval.tasks import get_task
-from locret.policies.base import Policy
 
 LONG = 16384
 SHORT_CHUNK, LONG_CHUNK = 256, 1024
@@ -93,7 +93,10 @@ class Grid:
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One cell of the grid: the settings that its score depends on."""
+    """One cell of the grid: the settings that its score depends on.
+
+    `prefill` says how the policy reads: "chunked" in fixed memory, or "dense" in memory that grows with the document.
+    """
 
     policy: str
     task: str
@@ -104,6 +107,7 @@ class Cell:
     keys: int
     split: str
     query_first: bool
+    prefill: str = CHUNKED
 
     def as_json(self) -> dict[str, Any]:
         """The settings as one flat object; `budget` is the budget's size."""
@@ -139,7 +143,7 @@ def parse_budget(text: str) -> int | Fraction:
     return value
 
 
-def cells(grid: Grid, policies: Mapping[str, Policy]) -> Iterator[Cell]:
+def cells(grid: Grid, policies: Mapping[str, Compared]) -> Iterator[Cell]:
     """All cells. A policy that evicts nothing has one cell for all budgets, with the length as its budget."""
     for task in grid.tasks:
         keys = min(grid.keys or get_task(task).keys, grid.samples)
@@ -157,4 +161,5 @@ def cells(grid: Grid, policies: Mapping[str, Policy]) -> Iterator[Cell]:
                             keys=keys,
                             split=grid.split,
                             query_first=grid.query_first,
+                            prefill=prefill_of(policy),
                         )

@@ -10,6 +10,7 @@ from typing import Any
 
 from locret.errors import LocretError
 from locret.eval.grid import Cell
+from locret.eval.reading import CHUNKED
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +105,7 @@ class ResultFile:
         rows: list[dict[str, Any]] = []
         for number, line in enumerate(whole.splitlines(), start=1):
             try:
-                rows.append(dict(json.loads(line)))
+                rows.append({"prefill": CHUNKED, **json.loads(line)})  # older rows do not say it
             except (ValueError, TypeError):
                 raise LocretError(
                     f"{self.path}, line {number} is not a JSON object: remove the line, or choose another folder"

@@ -7,17 +7,16 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from locret.engine import Engine, Session
 from locret.errors import LocretError
 from locret.eval.contexts import contexts
 from locret.eval.grid import Cell, Grid, cells
 from locret.eval.haystack import Context, Filler, prompt_ids, question_ids
 from locret.eval.intervals import wilson
 from locret.eval.needles import Needle
+from locret.eval.reading import CHUNKED, Compared, Read, Reading, open_reading
 from locret.eval.results import Measures, ResultFile, Row, Subject
 from locret.eval.tasks import get_task
 from locret.models.families import text_config
-from locret.policies.base import Policy
 
 QUESTION_ROOM = 128  # tokens for a question, perhaps asked twice, and its answer
 
@@ -31,7 +30,7 @@ class Watch(Protocol):
     def advance(self, tokens: int) -> None:
         """So many more tokens have been read."""
 
-    def answered(self, cell: Cell, context: Context, session: Session, right: Mapping[int, float]) -> None:
+    def answered(self, cell: Cell, context: Context, session: Read, right: Mapping[int, float]) -> None:
         """Questions about `session` were answered: index of the needle -> score (0 to 1)."""
 
     def end(self, row: Row, resumed: bool) -> None:
@@ -44,14 +43,14 @@ class Reader:
 
     Attributes:
         model, tokenizer: a causal language model of transformers and its tokenizer.
-        policies: by the name that rows carry.
+        policies: by the name that rows carry; also methods that read in their own way.
         filler: text that needles are hidden in.
         watch: who is told.
     """
 
     model: Any
     tokenizer: Any
-    policies: Mapping[str, Policy]
+    policies: Mapping[str, Compared]
     filler: Filler
     watch: Watch
 
@@ -61,15 +60,15 @@ class Reader:
         The question comes after everything was read and evicted; the document is read once for all of its questions.
         With `query_first` the question also stands before the document, so each needs a reading of its own.
         """
-        engine = Engine(self.model, self.tokenizer, policy=self.policies[cell.policy], budget=cell.budget)
+        reading = open_reading(self.policies[cell.policy], self.model, self.tokenizer, cell.budget)
         readings = cell.samples if cell.query_first else -(-cell.samples // cell.keys)
         self.watch.begin(cell, readings * cell.length)
         tally = Tally()
         for context in contexts(cell, self.tokenizer, self.filler):
             for document, asked in self._readings(cell, context):
-                session = self._read(engine, cell, document)
+                session = self._read(reading, cell, document)
                 tally.read(session)
-                right = {index: self._ask(engine, cell, session, context.needles[index], tally) for index in asked}
+                right = {index: self._ask(reading, cell, session, context.needles[index], tally) for index in asked}
                 self.watch.answered(cell, context, session, right)
         return tally.measures()
 
@@ -82,7 +81,7 @@ class Reader:
             whole = prompt_ids(self.tokenizer, context, needle, question_first=True)
             yield whole[: -len(question_ids(self.tokenizer, needle))], range(index, index + 1)
 
-    def _read(self, engine: Engine, cell: Cell, document: list[int]) -> Session:
+    def _read(self, reading: Reading[Any], cell: Cell, document: list[int]) -> Read:
         told = 0
 
         def progress(done: int, total: int) -> None:
@@ -91,14 +90,14 @@ class Reader:
             self.watch.advance(share - told)
             told = share
 
-        return engine.prefill(document, progress=progress)
+        read: Read = reading.read(document, progress)
+        return read
 
-    def _ask(self, engine: Engine, cell: Cell, session: Session, needle: Needle, tally: Tally) -> float:
+    def _ask(self, reading: Reading[Any], cell: Cell, session: Read, needle: Needle, tally: Tally) -> float:
         task = get_task(cell.task)
         began = time.perf_counter()
-        asked = engine.prefill(question_ids(self.tokenizer, needle), session)
-        answer = engine.generate(asked, max_new_tokens=task.max_new_tokens, stop=task.stop)
-        score = task.score(answer.text, needle)
+        answer = reading.ask(session, question_ids(self.tokenizer, needle), task.max_new_tokens, task.stop)
+        score = task.score(answer, needle)
         tally.scores.append(score)
         tally.decode_seconds.append(time.perf_counter() - began)
         return score
@@ -113,7 +112,7 @@ class Tally:
     prefill_seconds: list[float] = field(default_factory=list)
     decode_seconds: list[float] = field(default_factory=list)
 
-    def read(self, session: Session) -> None:
+    def read(self, session: Read) -> None:
         """Count a document that was read."""
         self.kv_bytes.append(session.kv_bytes)
         self.prefill_seconds.append(session.prefill_seconds)
@@ -136,8 +135,10 @@ def check_window(cell: Cell, window: int) -> None:
     """Refuse a document that leaves no room for its question, before hours are spent on reading.
 
     Raises:
-        LocretError: with the length, the window and the remedy.
+        LocretError: with the length, the window and the remedy; or positions that a dense reading does not have.
     """
+    if cell.prefill != CHUNKED and cell.budget.positions != "true":
+        raise LocretError(f"{cell.policy} reads with true positions: leave out --positions {cell.budget.positions}")
     if cell.budget.positions == "true" and cell.length + QUESTION_ROOM > window:
         raise LocretError(
             f"length {cell.length} leaves no room for a question in the model's window of {window}: "

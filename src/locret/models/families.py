@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from torch import Tensor, nn
 
 from locret.errors import LocretError
+from locret.models.refusals import check_family, check_layers, layer_kinds
 from locret.registry import Registry
 
 
@@ -84,9 +85,20 @@ def family_of(config: Any) -> Family:
     """The family of a transformers configuration.
 
     Raises:
-        LocretError: the model type is not supported; the message lists those that are.
+        LocretError: the model type is not supported, or a setting rules it out; the message says which and why.
     """
-    return _families.get(text_config(config).model_type)
+    text = text_config(config)
+    if text.model_type not in _families:
+        check_family(text.model_type)
+    family = _families.get(text.model_type)
+    check_layers(text)
+    return family
+
+
+def budgeted_layers(config: Any) -> list[int]:
+    """Indices of the layers whose attention is not bounded by a sliding window, so that their cache needs a budget."""
+    kinds = layer_kinds(text_config(config))
+    return [index for index, kind in enumerate(kinds) if kind == "full_attention"]
 
 
 def text_config(config: Any) -> Any:
@@ -119,4 +131,18 @@ def attention_modules(model: nn.Module) -> list[nn.Module]:
     return [layer.self_attn for layer in decoder_of(model).layers]  # type: ignore[union-attr]
 
 
-register_family(Family("llama"))
+for _model_type in (
+    "llama",
+    "mistral",
+    "mixtral",
+    "qwen2",
+    "qwen3",
+    "qwen3_moe",
+    "gemma3_text",
+    "smollm3",
+    "olmo2",
+    "olmo3",
+    "granite",
+):
+    register_family(Family(_model_type))
+register_family(Family("phi3", projections=("qkv_proj",)))

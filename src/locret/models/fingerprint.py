@@ -6,6 +6,8 @@ It is a handful of weights, not a hash: loading in another precision must not ch
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
+from itertools import islice
 from typing import Any
 
 from torch import nn
@@ -20,15 +22,23 @@ TOLERANCE = 0.02  # relative distance; bf16 rounding moves a weight by 0.4 % at 
 def fingerprint_of(model: nn.Module) -> tuple[float, ...]:
     """Samples of the last attention projection of up to 16 layers; empty where weights are not floating point."""
     name = family_of(model.config).projections[-1]
+    return fingerprint_of_weights(module.get_submodule(name).weight for module in attention_modules(model))
+
+
+def fingerprint_of_weights(weights: Iterable[Any]) -> tuple[float, ...]:
+    """The same of the weights themselves, for a model that is not loaded.
+
+    Args:
+        weights: the weight of the family's last attention projection, layer by layer.
+    """
     samples: list[float] = []
-    for module in attention_modules(model)[:MAX_LAYERS]:
-        weight: Any = module.get_submodule(name).weight
+    for weight in islice(weights, MAX_LAYERS):
         if weight.dim() != 2 or not weight.dtype.is_floating_point or weight.element_size() < 2:
             return ()  # packed by a quantiser
         flat = weight.detach().flatten()
         step = max(1, flat.numel() // SAMPLES_PER_LAYER)
         samples += [float(f"{x:.6g}") for x in flat[::step][:SAMPLES_PER_LAYER].float().tolist()]
-    return tuple(samples)
+    return tuple(samples) if all(map(math.isfinite, samples)) else ()  # NaN would differ from itself
 
 
 def same_backbone(fingerprint: tuple[float, ...], model: nn.Module) -> bool:

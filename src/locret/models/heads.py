@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +19,9 @@ from transformers.activations import ACT2FN
 from locret.errors import LocretError
 from locret.models.families import Projections, Shapes, attention_modules, shapes_of, text_config
 from locret.models.fingerprint import same_backbone
+
+if TYPE_CHECKING:
+    from locret.models.card import Card
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,11 +110,37 @@ class RetainingHeads(nn.Module):
 
         return load_heads(path)
 
-    def save_pretrained(self, folder: str | Path) -> None:
-        """Write `heads.safetensors` and `heads.json` into `folder`; a failure leaves what was there before."""
+    def save_pretrained(self, folder: str | Path, card: Card | None = None) -> None:
+        """Write `heads.safetensors` and `heads.json` into `folder`; a failure leaves what was there before.
+
+        Args:
+            folder: is made if need be.
+            card: what to tell in a README.md; without it none is written.
+        """
         from locret.models.heads_io import save_heads
 
-        save_heads(self, Path(folder))
+        save_heads(self, Path(folder), card)
+
+    def push_to_hub(
+        self, repo_id: str, card: Card | None = None, private: bool | None = None, token: str | None = None
+    ) -> str:
+        """Upload the heads with a model card to the hub; the repository is made if there is none yet.
+
+        Args:
+            repo_id: owner/name.
+            card: backbone, data, results and licence for the card. Without it a card that is there already stays.
+            private: of a new repository; None is the owner's default.
+            token: None is the one of `hf auth login`.
+
+        Returns:
+            The address of the repository.
+
+        Raises:
+            LocretError: no network, no right to write there, or the repository holds something else.
+        """
+        from locret.models.hub import push_heads
+
+        return push_heads(self, repo_id, card, private, token)
 
     def score(self, layer: int, projections: Projections) -> Tensor:
         """Scores of new tokens, fp32: [batch, kv_heads, tokens]."""
@@ -123,17 +152,25 @@ class RetainingHeads(nn.Module):
         Raises:
             LocretError: model type, sizes or weights differ; the message says which, and what to do.
         """
-        text, shapes = text_config(model.config), shapes_of(model.config)
+        self.check_sizes(model.config)
+        if not same_backbone(self.config.fingerprint, model):
+            raise LocretError(
+                f"these retaining heads were trained on other weights than this {self.config.model_type} model's "
+                "(the fingerprints differ): load the heads of this model, or train them with `locret train`"
+            )
+
+    def check_sizes(self, config: Any) -> None:
+        """Make sure that these heads were made for models of this transformers configuration.
+
+        Raises:
+            LocretError: model type or sizes differ; the message says which, and what to do.
+        """
+        text, shapes = text_config(config), shapes_of(config)
         mine = {"model_type": self.config.model_type, **asdict(self.config.shapes)}
         theirs = {"model_type": text.model_type, **asdict(shapes)}
         wrong = [f"{key} is {mine[key]}, the model has {theirs[key]}" for key in mine if mine[key] != theirs[key]]
         if wrong:
             raise LocretError(f"these retaining heads are of another model: {'; '.join(wrong)}: load its own heads")
-        if not same_backbone(self.config.fingerprint, model):
-            raise LocretError(
-                f"these retaining heads were trained on other weights than this {text.model_type} model's "
-                "(the fingerprints differ): load the heads of this model, or train them with `locret train`"
-            )
 
     def place_beside(self, model: nn.Module) -> None:
         """Move every head to the device and dtype that its layer computes in."""

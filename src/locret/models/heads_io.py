@@ -5,25 +5,54 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, fields
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from huggingface_hub import snapshot_download
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from locret.errors import LocretError
-from locret.files import write_text_whole, write_whole
+from locret.files import text_writer, write_together
 from locret.models.heads import HeadsConfig, RetainingHeads
 
-WEIGHTS, CONFIG = "heads.safetensors", "heads.json"
+if TYPE_CHECKING:
+    from locret.models.card import Card
+
+WEIGHTS, CONFIG, README = FILES = ("heads.safetensors", "heads.json", "README.md")
 FORMAT = 1
 
 
-def save_heads(heads: RetainingHeads, folder: Path) -> None:
-    """Write both files; the configuration goes last, so a folder that has one is complete."""
+def save_heads(heads: RetainingHeads, folder: Path, card: Card | None = None, place: str = "") -> None:
+    """Write all files or none; the configuration goes last, so a folder that has one is complete.
+
+    Args:
+        heads: of any dtype, which is kept.
+        folder: is made if need be.
+        card: what to tell in a README.md; without it none is written.
+        place: the hub id that the card names, if it is not to be the folder.
+    """
     tensors = {name: tensor.detach().contiguous().cpu() for name, tensor in heads.state_dict().items()}
-    write_whole(folder / WEIGHTS, lambda path: save_file(tensors, path, metadata={"format": "pt"}))
+    files = {folder / WEIGHTS: lambda path: save_file(tensors, path, metadata={"format": "pt"})}
+    if card is not None:
+        from locret.models.card import make_card
+
+        files[folder / README] = text_writer(str(make_card(heads, card, place or str(folder))))
     text = json.dumps({"format": FORMAT, **asdict(heads.config)}, indent=2)
-    write_text_whole(folder / CONFIG, text + "\n")
+    files[folder / CONFIG] = text_writer(text + "\n")
+    write_together(files)
+
+
+def check_folder(folder: Path) -> None:
+    """Refuse a folder in which saving heads would touch something else.
+
+    Raises:
+        LocretError: it is a file, or it holds anything but retaining heads.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise LocretError(f"{folder} is a file: retaining heads are written into a folder, choose another name")
+    foreign = sorted(path.name for path in folder.glob("*") if path.name not in FILES and path.name[0] != ".")
+    if foreign:
+        raise LocretError(f"{folder} holds {foreign[0]}, which is no part of retaining heads: choose a new folder")
 
 
 def load_heads(path: str | Path) -> RetainingHeads:
@@ -54,18 +83,23 @@ def load_heads(path: str | Path) -> RetainingHeads:
 
 def find_heads(path: str | Path) -> Path:
     """The local folder of the heads, fetched from the hub if `path` is not a folder here."""
-    folder = Path(path)
+    folder, remedy = Path(path), f"`locret convert {path} FOLDER` makes them of published heads"
     if folder.is_dir():
         if not (folder / CONFIG).is_file():
-            raise LocretError(f"{folder} holds no retaining heads: {CONFIG} and {WEIGHTS} are expected there")
+            raise LocretError(f"{folder} holds no retaining heads: {CONFIG} and {WEIGHTS} are expected there; {remedy}")
         return folder
+    if folder.is_file():
+        raise LocretError(f"{folder} is a file: give the folder with {CONFIG} and {WEIGHTS}; {remedy}")
     try:
-        return Path(snapshot_download(str(path), allow_patterns=[WEIGHTS, CONFIG]))
+        folder = Path(snapshot_download(str(path), allow_patterns=[WEIGHTS, CONFIG]))
     except Exception as error:  # a lost network surfaces as errors of several libraries
         raise LocretError(
             f"retaining heads {str(path)!r} are neither a folder nor could they be fetched from the hub "
             f"({type(error).__name__}): check the path, or the network"
         ) from error
+    if not (folder / CONFIG).is_file():
+        raise LocretError(f"the hub repository {path} has no {CONFIG}: {remedy}")
+    return folder
 
 
 def _read_config(path: Path) -> HeadsConfig:

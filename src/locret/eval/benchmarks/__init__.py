@@ -1,0 +1,1 @@
+"""Benchmarks of others: their files, prompts and scorers, so that published tables can be compared."""

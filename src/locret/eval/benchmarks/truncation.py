@@ -1,0 +1,79 @@
+"""Prompts that must be shorter: the middle is cut out, on tokens.
+
+The benchmarks' authors cut the whole prompt, which may cut the question too (`whole_prompt_ids`). Here the document is
+cut and the question never is (`prompt_ids`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from locret.errors import LocretError
+from locret.eval.benchmarks.base import Example
+from locret.eval.haystack import plain_ids
+
+
+@dataclass(frozen=True, slots=True)
+class PromptIds:
+    """A prompt as token ids, apart, so that a document is read once for several questions.
+
+    Attributes:
+        context: BOS token, what stands before the document, and the document.
+        question: the question and the beginning of its answer.
+    """
+
+    context: tuple[int, ...]
+    question: tuple[int, ...]
+
+    @property
+    def ids(self) -> list[int]:
+        """The whole prompt."""
+        return [*self.context, *self.question]
+
+
+def cut_middle(ids: Sequence[int], limit: int) -> list[int]:
+    """The ids if there are at most `limit` of them, else the first and the last ``limit // 2``.
+
+    >>> cut_middle(range(10), 5)
+    [0, 1, 8, 9]
+    """
+    if len(ids) <= limit:
+        return list(ids)
+    half = max(limit, 0) // 2
+    return [*ids[:half], *ids[len(ids) - half :]]
+
+
+def prompt_ids(tokenizer: Any, example: Example, limit: int | None = None, question_room: int = 0) -> PromptIds:
+    """A prompt of at most `limit` tokens, made so by cutting the middle out of its document.
+
+    Args:
+        tokenizer: of transformers.
+        example: what to ask.
+        limit: tokens of the prompt at most; None cuts nothing.
+        question_room: tokens to keep free for the question if it is shorter. With the longest question of a document
+            here, all of its questions get the same context.
+
+    Raises:
+        LocretError: instructions and question alone are longer.
+    """
+    bos = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
+    before = bos + plain_ids(tokenizer, example.before)
+    document = plain_ids(tokenizer, example.document)
+    question = plain_ids(tokenizer, example.question + example.answer_prefix)
+    if limit is not None:
+        room = limit - len(before) - max(len(question), question_room)
+        if room < 0:
+            raise LocretError(
+                f"example {example.uid} does not fit {limit} tokens: its instructions and question alone have "
+                f"{limit - room}: give a higher limit"
+            )
+        document = cut_middle(document, room)
+    return PromptIds(tuple(before + document), tuple(question))
+
+
+def whole_prompt_ids(tokenizer: Any, example: Example, limit: int | None = None) -> list[int]:
+    """A prompt of at most `limit` tokens as the benchmarks' authors make it: the middle of everything is cut out."""
+    ids = list(tokenizer(example.prompt)["input_ids"])
+    return ids if limit is None else cut_middle(ids, limit)

@@ -1,0 +1,1 @@
+"""Ways to and from other libraries; each needs that library only when it is used."""
