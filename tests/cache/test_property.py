@@ -34,6 +34,7 @@ class Coarse:
     seed: int
     name: ClassVar[str] = "coarse"
     evicts: ClassVar[bool] = True
+    scores_after_pass: ClassVar[bool] = False
 
     def check(self, model: nn.Module) -> None:
         pass
@@ -41,6 +42,9 @@ class Coarse:
     def of(self, layer: int, head: int, position: int) -> float:
         value = (position * 7919 + head * 104729 + layer * 1299709 + self.seed * 31) % 1009 % 5
         return float("inf") if value == 4 and position % 11 == 0 else float(value)
+
+    def rank(self, scores: torch.Tensor, positions: torch.Tensor, size: int) -> torch.Tensor:
+        return scores
 
     def score(self, units: Units) -> torch.Tensor:
         rows = units.new_positions[0].tolist()

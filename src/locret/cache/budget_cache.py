@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -13,13 +13,14 @@ from transformers.cache_utils import Cache, DynamicSlidingWindowLayer
 
 from locret.cache.budget import Budget
 from locret.cache.hooks import attach
-from locret.cache.layer import BudgetLayer, Reading
+from locret.cache.layer import Arriving, BudgetLayer, Reading
 from locret.cache.plan import DECODED_AT_ONCE, chunk_plan
 from locret.cache.rotation import Rotation
 from locret.cache.sliding import fork_sliding, sliding_bytes, stack_sliding
 from locret.cache.storage import get_storage
 from locret.errors import LocretError
 from locret.models.families import Projections, budgeted_layers, text_config
+from locret.models.queries import Queries
 from locret.models.rope import LongRope, layer_frequencies
 from locret.policies.base import Policy
 
@@ -238,10 +239,21 @@ class BudgetCache(Cache):
                 stacklevel=2,
             )
 
-    def receive_projections(self, layer: int, projections: Projections) -> None:
-        """Called by the taps: the q, k, v of the tokens that `update` is about to bring."""
+    def receive_projections(self, layer: int, projections: Projections, queries: Queries) -> None:
+        """Called by the taps: the q, k, v of the tokens that `update` is about to bring, and a way to the queries."""
         if layer in self.budgeted:
-            self.layers[layer].projections = projections
+            self.layers[layer].arriving = Arriving(projections, queries)
+
+    def finish_pass(self, surprise: Callable[[], Tensor]) -> None:
+        """Called after a forward pass; a policy that scores by the model's predictions has its turn now.
+
+        Args:
+            surprise: gives how unexpected each token of the pass was, [batch, new].
+        """
+        if self.reading.policy.scores_after_pass:
+            values = surprise()
+            for i in self.budgeted:
+                self.layers[i].score_and_cut(values)
 
     def get_query_offset(self, layer_idx: int = 0) -> int:
         """Where the new queries stand among the stored units (not among the seen tokens)."""

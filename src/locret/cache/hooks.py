@@ -14,6 +14,7 @@ from torch.utils.hooks import RemovableHandle
 from locret.cache.passes import padding_of, with_positions
 from locret.cache.prepare import PREPARE, keep_cache_across_switch
 from locret.cache.ragged import read_rows, replayed
+from locret.cache.surprise import note_output_layer, surprise_of
 from locret.errors import LocretError
 from locret.models.families import decoder_of
 from locret.models.rope import freeze, switch_point, thaw
@@ -35,6 +36,7 @@ def attach(model: nn.Module) -> None:
     if model in _attached:
         return
     decoder = decoder_of(model)
+    note_output_layer(model)
     _attached[model] = [
         decoder.register_forward_pre_hook(_before_decoder, with_kwargs=True),
         decoder.register_forward_hook(_after_decoder, with_kwargs=True, always_call=True),
@@ -86,7 +88,10 @@ def _before_decoder(
 
 def _after_decoder(decoder: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
     thaw(decoder)
-    return replayed(kwargs.get("past_key_values"), output)
+    cache: Any = kwargs.get("past_key_values")
+    if getattr(cache, "is_budgeted", False) and output is not None:
+        cache.finish_pass(lambda: surprise_of(decoder, output.last_hidden_state, kwargs.get("input_ids")))
+    return replayed(cache, output)
 
 
 def _slice(kwargs: dict[str, Any], start: int, begin: int, end: int) -> dict[str, Any]:

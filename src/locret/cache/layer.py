@@ -17,6 +17,7 @@ from locret.cache.rotation import Rotation
 from locret.cache.storage import Storage
 from locret.errors import LocretError
 from locret.models.families import Projections
+from locret.models.queries import Queries
 from locret.policies.base import Policy, Units
 from locret.policies.selection import select
 
@@ -51,6 +52,14 @@ class Reading:
         return budget.stabilizers if self.prompt_length is not None else max(budget.stabilizers, budget.local)
 
 
+@dataclass(frozen=True, slots=True)
+class Arriving:
+    """What the taps know of the units that the next `update` brings."""
+
+    projections: Projections | None = None
+    queries: Queries | None = None
+
+
 class BudgetLayer(CacheLayerMixin):
     """The units of one layer.
 
@@ -78,7 +87,8 @@ class BudgetLayer(CacheLayerMixin):
         self.storage = self.empty()
         self.positions: Tensor | None = None
         self.scores: Tensor | None = None
-        self.projections: Projections | None = None
+        self.arriving = Arriving()
+        self.new = 0
         self.seen = self.cut_at = 0
         self.is_initialized = False
 
@@ -104,13 +114,21 @@ class BudgetLayer(CacheLayerMixin):
         arrived = torch.arange(self.seen, self.seen + new, dtype=torch.int32, device=keys.device)
         self.positions = torch.cat([self.positions, arrived.expand(*keys.shape[:2], new)], dim=-1)
         self.seen += new
-        self.scores = self._score(keys, self.positions, self.scores)
-        stage = stage_of(self.seen, new, self.reading.prompt_length, self.reading.budget)
-        self._cut_after(stage)
+        self.new = new
+        if not self.reading.policy.scores_after_pass:
+            self.score_and_cut(None)
         return keys, values
 
-    def _cut_after(self, stage: Stage) -> None:
+    def score_and_cut(self, surprise: Tensor | None) -> None:
+        """Score the units of the pass, and cut back to the budget if a chunk ends with it.
+
+        Args:
+            surprise: [batch, new], for a policy that scores after the pass.
+        """
+        assert self.positions is not None and self.scores is not None
+        self.scores = self._score(self.storage.read()[0], self.scores, surprise)
         budget = self.reading.budget
+        stage = stage_of(self.seen, self.new, self.reading.prompt_length, budget)
         if stage is not Stage.KEEP:
             self.cut(budget.size, self.reading.protected() if stage is Stage.MIDDLE else 0)
         elif budget.decode_size is not None and self.storage.units >= budget.decode_size + budget.decode_every:
@@ -130,7 +148,8 @@ class BudgetLayer(CacheLayerMixin):
                 f"policy {self.reading.policy.name!r} gave NaN scores in layer {self.index}: scores must be numbers "
                 "(damaged heads or an overflow: try another dtype, or load the heads again)"
             )
-        kept = select(self.scores, size, protect)  # [batch, kv_heads, size]
+        ranks = self._without_padding(self.reading.policy.rank(self.scores, self._own_positions(), size))
+        kept = select(ranks, size, protect)  # [batch, kv_heads, size]
         pads_before = self.stored_pads()
         self.storage = self.storage.gather(kept)
         self.positions = self.positions.gather(-1, kept)
@@ -151,14 +170,21 @@ class BudgetLayer(CacheLayerMixin):
             return self.positions.new_zeros(self.positions.shape[0], 1, 1)
         return (self.positions[:, :1] < pads.to(self.positions)[:, None, None]).sum(dim=-1, keepdim=True)
 
-    def _score(self, keys: Tensor, positions: Tensor, scores: Tensor) -> Tensor:
+    def _score(self, keys: Tensor, scores: Tensor, surprise: Tensor | None) -> Tensor:
         """Scores of all units; padding gets -inf, so it is the first to go, alike in every head."""
-        projections, self.projections = self.projections, None
+        arriving, self.arriving = self.arriving, Arriving()
+        units = Units(self.index, arriving.projections, keys, self._own_positions(), scores, arriving.queries, surprise)
+        return self._without_padding(self.reading.policy.score(units))
+
+    def _own_positions(self) -> Tensor:
+        """Positions counted from each row's own first token; negative for its padding."""
+        assert self.positions is not None
         pads = self.reading.pads
-        if pads is not None:
-            positions = positions - pads.to(positions)[:, None, None]
-        scored = self.reading.policy.score(Units(self.index, projections, keys, positions, scores))
-        return scored if pads is None else scored.masked_fill(positions < 0, -torch.inf)
+        return self.positions if pads is None else self.positions - pads.to(self.positions)[:, None, None]
+
+    def _without_padding(self, scores: Tensor) -> Tensor:
+        pads = self.reading.pads
+        return scores if pads is None else scores.masked_fill(self._own_positions() < 0, -torch.inf)
 
     def fork(self, reading: Reading) -> BudgetLayer:
         """A layer that goes on from here for itself; tensors are shared, as none is ever changed in place."""

@@ -51,10 +51,12 @@ class Family:
         model_type: transformers' `config.model_type`.
         projections: names of the projection modules inside the attention module, in the order q, k, v; a single
             name means one fused module whose output is [q; k; v].
+        heads_first_norm: the norm of the queries sees [batch, q_heads, tokens, head_dim], not tokens before heads.
     """
 
     model_type: str
     projections: tuple[str, ...] = ("q_proj", "k_proj", "v_proj")
+    heads_first_norm: bool = False
 
     def split(self, outputs: Sequence[Tensor], shapes: Shapes) -> Projections:
         """Name the outputs of the projection modules; a fused one is cut (views, no copies)."""
@@ -138,11 +140,11 @@ for _model_type in (
     "qwen2",
     "qwen3",
     "qwen3_moe",
-    "gemma3_text",
     "smollm3",
     "olmo2",
     "olmo3",
     "granite",
 ):
     register_family(Family(_model_type))
+register_family(Family("gemma3_text", heads_first_norm=True))
 register_family(Family("phi3", projections=("qkv_proj",)))

@@ -1,11 +1,13 @@
 """Taps: forward hooks that hand every layer's q, k, v projections to whoever asks, and change nothing.
 
 A receiver is either the `past_key_values` of the forward pass, if it has a method `receive_projections`, or a function
-put in place by `tap_projections`. Without a receiver the hooks return at once.
+put in place by `tap_projections`. Without a receiver the hooks return at once. A cache is also told how to get at the
+layer's queries, which costs nothing until somebody asks.
 """
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,6 +18,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from locret.models.families import Family, Projections, Shapes, attention_modules, family_of, shapes_of
+from locret.models.queries import rotated_queries
 
 Receive = Callable[[int, Projections], None]
 
@@ -35,7 +38,10 @@ class _LayerState(threading.local):
     """What one layer has collected in the forward pass under way, one a thread."""
 
     receive: Receive | None = None
+    cache: Any = None
     outputs: tuple[Tensor, ...] = ()
+    normed: Tensor | None = None
+    rotary: tuple[Tensor, Tensor] | None = None
 
 
 def attach_taps(model: nn.Module) -> None:
@@ -74,23 +80,40 @@ def _tap_layer(module: nn.Module, layer: int, family: Family, shapes: Shapes) ->
     state = _LayerState()
 
     def enter(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        from_cache = getattr(kwargs.get("past_key_values"), "receive_projections", None)
-        state.receive = _explicit.function or from_cache
-        state.outputs = ()
+        cache = kwargs.get("past_key_values")
+        state.cache = cache if hasattr(cache, "receive_projections") else None
+        state.receive = _explicit.function
+        state.outputs, state.normed, state.rotary = (), None, kwargs.get("position_embeddings")
 
     def collect(_: nn.Module, args: tuple[Any, ...], output: Tensor) -> None:
-        if state.receive is None:
+        if state.receive is None and state.cache is None:
             return
         state.outputs = (*state.outputs, output)
-        if len(state.outputs) == len(family.projections):
-            state.receive(layer, family.split(state.outputs, shapes))
-            state.outputs = ()
+        if len(state.outputs) < len(family.projections):
+            return
+        projections = family.split(state.outputs, shapes)
+        state.outputs = ()
+        if state.receive is not None:
+            state.receive(layer, projections)
+        if state.cache is not None:
+            state.cache.receive_projections(layer, projections, functools.partial(queries, projections.q))
+
+    def norm(_: nn.Module, args: tuple[Any, ...], output: Tensor) -> None:
+        heads_last = output.transpose(1, 2) if family.heads_first_norm else output
+        state.normed = heads_last if state.cache is not None else None
+
+    def queries(projected: Tensor, last: int) -> Tensor:
+        # Read when the keys arrive: the norm has run by then.
+        return rotated_queries(module, shapes, projected if state.normed is None else state.normed, state.rotary, last)
 
     def leave(_: nn.Module, args: tuple[Any, ...], output: Any) -> None:
-        state.receive, state.outputs = None, ()
+        state.receive = state.cache = state.normed = state.rotary = None
+        state.outputs = ()
 
-    return [
+    handles = [
         module.register_forward_pre_hook(enter, with_kwargs=True),
         *(module.get_submodule(name).register_forward_hook(collect) for name in family.projections),
         module.register_forward_hook(leave, always_call=True),
     ]
+    own_norm: Any = getattr(module, "q_norm", None)
+    return handles if own_norm is None else [*handles, own_norm.register_forward_hook(norm)]

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from locret.errors import LocretError
 from locret.models.families import Projections
+from locret.models.queries import Queries
 from locret.registry import Registry
 
 
@@ -25,6 +26,9 @@ class Units:
         keys: [batch, kv_heads, stored + new, head_dim], as they are cached (after rotary embedding).
         positions: [batch, kv_heads, stored + new], prompt positions, ascending.
         scores: [batch, kv_heads, stored], fp32: what this policy said before of the stored units.
+        queries: gives the newest n of the new queries, see `locret.models.queries.Queries`; None without hooks.
+        surprise: [batch, new], fp32: -log p of each new token given all before it, the first of a pass having the
+            pass' largest; only for a policy with `scores_after_pass`.
     """
 
     layer: int
@@ -32,6 +36,8 @@ class Units:
     keys: Tensor
     positions: Tensor
     scores: Tensor
+    queries: Queries | None = None
+    surprise: Tensor | None = None
 
     @property
     def new_positions(self) -> Tensor:
@@ -49,16 +55,25 @@ class Policy(Protocol):
     Attributes:
         name: what it is registered as.
         evicts: False for a policy that keeps everything, whatever the budget.
+        scores_after_pass: True for a policy that scores by the model's predictions, which are known after the pass.
     """
 
     name: ClassVar[str]
     evicts: ClassVar[bool]
+    scores_after_pass: ClassVar[bool]
 
     def check(self, model: nn.Module) -> None:
         """Called once for every cache: prepare for `model`, or raise LocretError if that cannot work."""
 
     def score(self, units: Units) -> Tensor:
         """Scores of all units, fp32: [batch, kv_heads, stored + new]. +inf pins a unit; NaN is refused."""
+        ...
+
+    def rank(self, scores: Tensor, positions: Tensor, size: int) -> Tensor:
+        """What a cut to `size` units goes by: the scores, or the scores with some units pinned for this once.
+
+        Shapes: scores, positions and result [batch, kv_heads, units].
+        """
         ...
 
 

@@ -18,6 +18,7 @@ class Full:
 
     name: ClassVar[str] = "full"
     evicts: ClassVar[bool] = False
+    scores_after_pass: ClassVar[bool] = False
 
     def check(self, model: nn.Module) -> None:
         """Works with every model."""
@@ -25,3 +26,7 @@ class Full:
     def score(self, units: Units) -> Tensor:
         """All alike, as nothing is chosen."""
         return units.append(torch.zeros_like(units.new_positions, dtype=torch.float32))
+
+    def rank(self, scores: Tensor, positions: Tensor, size: int) -> Tensor:
+        """By score alone."""
+        return scores

@@ -24,6 +24,7 @@ class Locret:
     heads: RetainingHeads
     name: ClassVar[str] = "locret"
     evicts: ClassVar[bool] = True
+    scores_after_pass: ClassVar[bool] = False
 
     def check(self, model: nn.Module) -> None:
         """Refuse heads of another model; put each head where its layer is."""
@@ -39,3 +40,7 @@ class Locret:
         if units.projections is None:
             raise LocretError("the model's hooks are off, so there is nothing to score: call locret.attach(model)")
         return units.append(self.heads.score(units.layer, units.projections))
+
+    def rank(self, scores: Tensor, positions: Tensor, size: int) -> Tensor:
+        """By score alone."""
+        return scores

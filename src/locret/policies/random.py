@@ -23,6 +23,7 @@ class Random:
     seed: int = 0
     name: ClassVar[str] = "random"
     evicts: ClassVar[bool] = True
+    scores_after_pass: ClassVar[bool] = False
 
     def check(self, model: nn.Module) -> None:
         """Works with every model."""
@@ -32,6 +33,10 @@ class Random:
         positions = units.new_positions.long()  # [batch, kv_heads, new]
         heads = torch.arange(positions.shape[1], device=positions.device)[:, None]
         return units.append(_uniform(positions + (heads << 32) + (units.layer << 44) + (self.seed << 52)))
+
+    def rank(self, scores: Tensor, positions: Tensor, size: int) -> Tensor:
+        """By score alone."""
+        return scores
 
 
 def _uniform(keys: Tensor) -> Tensor:

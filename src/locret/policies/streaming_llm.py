@@ -24,6 +24,7 @@ class StreamingLLM:
     sinks: int = 4
     name: ClassVar[str] = "streaming_llm"
     evicts: ClassVar[bool] = True
+    scores_after_pass: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         if self.sinks < 0:
@@ -36,3 +37,7 @@ class StreamingLLM:
         """The position; infinite for the sinks."""
         positions = units.new_positions.float()  # exact below 2^24 tokens
         return units.append(positions.masked_fill(positions < self.sinks, torch.inf))
+
+    def rank(self, scores: Tensor, positions: Tensor, size: int) -> Tensor:
+        """By score alone."""
+        return scores
