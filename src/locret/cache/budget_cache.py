@@ -253,12 +253,12 @@ class BudgetCache(Cache):
         if self.reading.policy.scores_after_pass:
             values = surprise()
             for i in self.budgeted:
-                self.layers[i].score_and_cut(values)
+                self.layers[i].score_and_cut(self.layers[i].storage.read()[0], values)
 
     def get_query_offset(self, layer_idx: int = 0) -> int:
         """Where the new queries stand among the stored units (not among the seen tokens)."""
         layer = self.layers[layer_idx]
-        return int(layer.storage.units if layer_idx in self.budgeted else layer.get_seq_length())
+        return int(layer.storage.visible if layer_idx in self.budgeted else layer.get_seq_length())
 
     def crop(self, tokens_to_remove: int) -> None:
         """Take back the newest tokens (assisted generation); the number is negative, as in transformers."""

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from locret.cache.storage import register_storage
+from locret.models.queries import Queries
 
 
 @register_storage("dense")
@@ -35,6 +36,15 @@ class Dense:
         assert self.keys is not None and self.values is not None, "nothing is stored yet"
         return self.keys, self.values
 
+    @property
+    def visible(self) -> int:
+        """All of them."""
+        return self.units
+
+    def recall(self, new: int, queries: Queries | None) -> tuple[Tensor, Tensor]:
+        """Both tensors."""
+        return self.read()
+
     def append(self, keys: Tensor, values: Tensor) -> Dense:
         """With new units at the end."""
         if self.keys is None:
@@ -49,6 +59,10 @@ class Dense:
         index = indices[..., None].expand(*indices.shape, keys.shape[-1])
         value_index = indices[..., None].expand(*indices.shape, values.shape[-1])
         return Dense(keys.gather(-2, index), values.gather(-2, value_index))
+
+    def evict(self, kept: Tensor, scores: Tensor) -> Dense:
+        """Only the units at `kept`; the others are gone."""
+        return self.gather(kept)
 
     def map_keys(self, change: Callable[[Tensor], Tensor]) -> Dense:
         """With the keys changed."""

@@ -14,6 +14,7 @@ from transformers.cache_utils import CacheLayerMixin
 from locret.cache.budget import Budget
 from locret.cache.plan import Stage, stage_of
 from locret.cache.rotation import Rotation
+from locret.cache.slots import Packing, Slots
 from locret.cache.storage import Storage
 from locret.errors import LocretError
 from locret.models.families import Projections
@@ -67,6 +68,7 @@ class BudgetLayer(CacheLayerMixin):
         storage: keys and values.
         positions: [batch, kv_heads, units] int32, ascending prompt positions (left padding counted).
         scores: [batch, kv_heads, units] fp32.
+        slots: rotary positions of the stored keys, with compact positions.
         seen: tokens that went through this layer, evicted ones included.
         cut_at: tokens seen at the latest cut; what came before it cannot be taken back.
     """
@@ -87,6 +89,7 @@ class BudgetLayer(CacheLayerMixin):
         self.storage = self.empty()
         self.positions: Tensor | None = None
         self.scores: Tensor | None = None
+        self.slots: Slots | None = None
         self.arriving = Arriving()
         self.new = 0
         self.seen = self.cut_at = 0
@@ -97,6 +100,8 @@ class BudgetLayer(CacheLayerMixin):
         shape = (*key_states.shape[:2], 0)
         self.positions = torch.zeros(shape, dtype=torch.int32, device=key_states.device)
         self.scores = torch.zeros(shape, dtype=torch.float32, device=key_states.device)
+        if self.reading.budget.positions == "compact":
+            self.slots = Slots(torch.zeros_like(self.positions))
         self.is_initialized = True
 
     def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
@@ -110,23 +115,24 @@ class BudgetLayer(CacheLayerMixin):
         assert self.positions is not None and self.scores is not None
         new = key_states.shape[-2]
         self.storage = self.storage.append(key_states, value_states)
-        keys, values = self.storage.read()
+        keys, values = self.storage.recall(new, self.arriving.queries)
         arrived = torch.arange(self.seen, self.seen + new, dtype=torch.int32, device=keys.device)
         self.positions = torch.cat([self.positions, arrived.expand(*keys.shape[:2], new)], dim=-1)
         self.seen += new
         self.new = new
         if not self.reading.policy.scores_after_pass:
-            self.score_and_cut(None)
+            self.score_and_cut(keys)
         return keys, values
 
-    def score_and_cut(self, surprise: Tensor | None) -> None:
+    def score_and_cut(self, keys: Tensor, surprise: Tensor | None = None) -> None:
         """Score the units of the pass, and cut back to the budget if a chunk ends with it.
 
         Args:
+            keys: [batch, kv_heads, units, head_dim], all that are stored.
             surprise: [batch, new], for a policy that scores after the pass.
         """
         assert self.positions is not None and self.scores is not None
-        self.scores = self._score(self.storage.read()[0], self.scores, surprise)
+        self.scores = self._score(keys, self.scores, surprise)
         budget = self.reading.budget
         stage = stage_of(self.seen, self.new, self.reading.prompt_length, budget)
         if stage is not Stage.KEEP:
@@ -151,7 +157,7 @@ class BudgetLayer(CacheLayerMixin):
         ranks = self._without_padding(self.reading.policy.rank(self.scores, self._own_positions(), size))
         kept = select(ranks, size, protect)  # [batch, kv_heads, size]
         pads_before = self.stored_pads()
-        self.storage = self.storage.gather(kept)
+        self.storage = self.storage.evict(kept, self.scores)
         self.positions = self.positions.gather(-1, kept)
         self.scores = self.scores.gather(-1, kept)
         self.cut_at = self.seen
@@ -228,8 +234,8 @@ class BudgetLayer(CacheLayerMixin):
         self.seen -= removed
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
-        """Attention sees all that is stored and the new tokens."""
-        return self.storage.units + query_length, 0
+        """Attention sees what the storage recalls, all of it mostly, and the new tokens."""
+        return self.storage.visible + query_length, 0
 
     def get_seq_length(self) -> int:
         """Tokens seen, so that positions go on from there."""

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from transformers.masking_utils import create_causal_mask, create_sliding_window_causal_mask
 
-from locret.cache.sliding import move_sliding
+from locret.cache.slots import first_slot
 from locret.errors import LocretError
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def with_positions(decoder: nn.Module, kwargs: dict[str, Any], cache: BudgetCach
     seen, stored, pads = cache.tokens_seen, cache.stored, cache.reading.pads
     arrived = torch.arange(seen, seen + new, device=inputs.device)[None]  # [1, new]
     pads = None if pads is None else pads.to(inputs.device)[:, None]  # [batch, 1]
-    slots = _slots(cache, batch, inputs.device) if cache.budget.positions == "compact" else None
+    slots = first_slot(cache, batch, new, inputs.device) if cache.budget.positions == "compact" else None
     if slots is not None:
         positions = (slots + torch.arange(new, device=inputs.device)).clamp(min=0)
     elif kwargs.get("position_ids") is not None:
@@ -63,19 +63,6 @@ def with_positions(decoder: nn.Module, kwargs: dict[str, Any], cache: BudgetCach
     if slots is not None:
         cache.reading.next_slot = slots[:, 0] + new
     return {**kwargs, "attention_mask": mask, "position_ids": positions}
-
-
-def _slots(cache: BudgetCache, batch: int, device: torch.device) -> Tensor:
-    """Compact position of the first new token, [batch, 1]; sliding windows are moved along."""
-    reading, layer = cache.reading, cache.layers[cache.budgeted[0]]
-    if not cache.stored:
-        pads = torch.zeros(batch, dtype=torch.long) if reading.pads is None else reading.pads
-        return -pads.to(device)[:, None]
-    slots: Tensor = cache.stored - layer.stored_pads()[:, 0].to(device)  # [batch, 1]
-    if reading.next_slot is not None:
-        for i in cache.sliding:
-            move_sliding(cache.layers[i], reading.rotations[i], slots[:, 0] - reading.next_slot.to(device))
-    return slots
 
 
 def _masks_by_kind(

@@ -7,6 +7,7 @@ from typing import Protocol, TypeVar
 
 from torch import Tensor
 
+from locret.models.queries import Queries
 from locret.registry import Registry
 
 
@@ -30,12 +31,35 @@ class Storage(Protocol):
         """All keys and values, [batch, kv_heads, units, head_dim] each, ready for attention."""
         ...
 
+    @property
+    def visible(self) -> int:
+        """Units per KV head that the next `recall` gives, of those stored now."""
+        ...
+
+    def recall(self, new: int, queries: Queries | None) -> tuple[Tensor, Tensor]:
+        """Keys and values for a pass' attention, the pass' own `new` units last; `visible + new` of them.
+
+        Args:
+            new: how many units the pass has appended.
+            queries: gives the pass' queries, for a storage that chooses what they see; None without hooks.
+        """
+        ...
+
     def append(self, keys: Tensor, values: Tensor) -> Storage:
         """With new units at the end."""
         ...
 
     def gather(self, indices: Tensor) -> Storage:
         """Only the units at `indices` [batch, kv_heads, kept], in that order."""
+        ...
+
+    def evict(self, kept: Tensor, scores: Tensor) -> Storage:
+        """Only the units at `kept`; what the others held may go on in these.
+
+        Args:
+            kept: [batch, kv_heads, kept], ascending.
+            scores: [batch, kv_heads, units], of all units: what the policy thinks of each.
+        """
         ...
 
     def map_keys(self, change: Callable[[Tensor], Tensor]) -> Storage:
