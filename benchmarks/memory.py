@@ -42,9 +42,10 @@ def read(length: int, policy_name: str) -> dict[str, Any]:
 
     import locret
     from locret.engine.memory import peak_memory_bytes
+    from locret.policies import policy_options
 
     model, tokenizer, heads = locret.load_builtin()
-    policy = locret.get_policy(policy_name, **({"heads": heads} if policy_name == "locret" else {}))
+    policy = locret.get_policy(policy_name, **({"heads": heads} if "heads" in policy_options(policy_name) else {}))
     budget = locret.Budget(**BUDGET) if policy.evicts else locret.Budget(**{**BUDGET, "size": length})
     text = tokenizer("\n".join(topics[name] for name in sorted(topics)))["input_ids"]
     ids = (text * (length // len(text) + 1))[:length]
@@ -56,7 +57,7 @@ def read(length: int, policy_name: str) -> dict[str, Any]:
     return {
         "policy": policy_name,
         "length": session.tokens_seen,
-        "peak_memory_bytes": peak_memory_bytes(model.device),
+        "peak_memory_bytes": peak_memory_bytes([model.device]),
         "reading_peak_bytes": resident("VmHWM"),
         "reading_growth_bytes": resident("VmHWM") - before,
         "kv_bytes": session.kv_bytes,

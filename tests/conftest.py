@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -61,12 +62,17 @@ LONG_ROPE = {
 }  # fmt: skip
 
 
+# Options that fit the budgets of tests, or without which a policy would be another one.
+POLICY_OPTIONS: dict[str, dict[str, Any]] = {"locret_q": {"question": 5}, "snapkv": {"window": 8}}
+
+
 def make_policy(name: str, model: PreTrainedModel) -> locret.policies.Policy:
     """Any registered policy; one that needs heads gets random ones of the right shape."""
-    if name != "locret":
-        return locret.get_policy(name)
-    torch.manual_seed(7)
-    return locret.get_policy(name, heads=locret.RetainingHeads.from_config(model.config, width=16))
+    options: dict[str, Any] = dict(POLICY_OPTIONS.get(name, {}))
+    if "heads" in locret.policies.policy_options(name):
+        torch.manual_seed(7)
+        options["heads"] = locret.RetainingHeads.from_config(model.config, width=16)
+    return locret.get_policy(name, **options)
 
 
 # A tiny random model of every supported family; a new family is a row here.

@@ -16,16 +16,24 @@ import torch
 from torch import Tensor, nn
 from transformers import AttentionInterface
 
+from locret.cache.slots import Packing
 from locret.models.families import decoder_of
 
 
 @dataclass(frozen=True)
 class Pass:
-    """One forward pass of the reading: queries begin..end, and what each layer held before, [batch, kv_heads, kept]."""
+    """One forward pass of the reading.
+
+    Attributes:
+        begin, end: its queries.
+        kept: what each layer held before, [batch, kv_heads, kept].
+        slots: with compact positions, where that stood, and after it the pass itself: [batch, kv_heads, kept + new].
+    """
 
     begin: int
     end: int
     kept: dict[int, Tensor] | None
+    slots: dict[int, Tensor] | None = None
 
 
 @dataclass
@@ -39,7 +47,21 @@ class Reading:
         """Note what `cache` holds before a pass of `length` tokens."""
         seen = cache.tokens_seen
         kept = {i: cache.kept_positions(i).clone() for i in cache.budgeted} if seen else None
-        self.passes.append(Pass(seen, seen + length, kept))
+        slots = {i: self._slots(cache, i, length) for i in cache.budgeted} if seen else None
+        self.passes.append(Pass(seen, seen + length, kept, slots))
+
+    def _slots(self, cache: Any, layer: int, length: int) -> Tensor:
+        """Slots of what is stored and of the new tokens: an unbroken row, unless an answer is evicted from."""
+        stored = cache.layers[layer].positions
+        row = torch.arange(stored.shape[-1] + length).expand(*stored.shape[:2], -1)
+        if cache.budget.positions == "true" or cache.budget.decode_budget is None:
+            return row
+        held, coming = cache.layers[layer].slots, int(cache.reading.next_slot)
+        slots = held.turned if held.packing is not Packing.DUE else row[..., : stored.shape[-1]]
+        slots = torch.cat([slots, torch.arange(coming - length, coming).expand(*slots.shape[:2], -1)], -1)
+        assert bool((slots.diff(dim=-1) > 0).all()), "slots are in the order of the prompt"
+        assert coming <= max(row.shape[-1], cache.budget.size + cache.budget.chunk)
+        return slots
 
 
 @contextmanager
@@ -83,7 +105,8 @@ def _gold_attention(
         own = torch.arange(step.begin, step.end).expand(batch, heads, -1)
         kept = own[..., :0] if step.kept is None else step.kept[module.layer_idx]
         listed = torch.cat([kept, own], -1)  # [batch, heads, stored + new]
-        spots = listed if reading.positions == "true" else torch.arange(listed.shape[-1]).expand_as(listed)
+        slots = own if step.slots is None else step.slots[module.layer_idx]
+        spots = listed if reading.positions == "true" else slots
         visible = torch.zeros(batch, heads, step.end - step.begin, tokens, dtype=torch.bool)
         visible.scatter_(-1, kept[:, :, None].expand(-1, -1, step.end - step.begin, -1), True)
         visible[..., step.begin : step.end] = torch.ones(step.end - step.begin, step.end - step.begin).tril().bool()

@@ -13,7 +13,7 @@ Score = Callable[[int, int, int], float]  # layer, head, position
 
 @dataclass
 class NaiveCache:
-    """For each (layer, head), the list of kept positions in order of arrival."""
+    """For each (layer, head), the list of kept positions in order of arrival, and the compact slot of each."""
 
     budget: locret.Budget
     score: Score
@@ -21,13 +21,23 @@ class NaiveCache:
     heads: int
     seen: int = 0
     prompt_end: int | None = None
+    cut_at: int = 0
     units: dict[tuple[int, int], list[int]] = field(default_factory=dict)
+    slots: dict[tuple[int, int], list[int]] = field(default_factory=dict)
+    next_slot: int = 0
+    due: bool = False  # units have been evicted while reading: the next pass moves the others together
+    gaps: bool = False  # units have been evicted while writing
 
     def __post_init__(self) -> None:
         self.units = {(layer, head): [] for layer in range(self.layers) for head in range(self.heads)}
+        self.slots = {where: [] for where in self.units}
 
     def fork(self) -> NaiveCache:
         return copy.deepcopy(self)
+
+    @property
+    def stored(self) -> int:
+        return len(self.units[0, 0])
 
     def prompt(self, tokens: int) -> list[int]:
         """Read a prompt whose length is known; returns the pieces it was read in."""
@@ -42,9 +52,21 @@ class NaiveCache:
             self.prompt_end = self.seen + tokens
         return self._read(tokens)
 
+    def can_crop(self, tokens: int) -> bool:
+        """Tokens can be taken back if all of them came after the latest eviction."""
+        return self.seen - tokens >= self.cut_at
+
+    def crop(self, tokens: int) -> None:
+        self.seen -= tokens
+        self.next_slot -= tokens
+        for where in self.units:
+            self.units[where] = [at for at in self.units[where] if at < self.seen]
+            self.slots[where] = self.slots[where][: len(self.units[where])]
+
     def _read(self, tokens: int) -> list[int]:
-        if tokens > 1 and len(self.units[0, 0]) > self.budget.size + self.budget.chunk:
-            self._cut(self._protected())
+        if tokens > 1 and self.stored > self.budget.size + self.budget.chunk:
+            self._cut(self.budget.size, self._protected())
+            self.due = True
         pieces, end = [], self.seen + tokens
         while self.seen < end:
             body_end = end if self.prompt_end is None else self.prompt_end - self.budget.local
@@ -54,27 +76,39 @@ class NaiveCache:
         return pieces
 
     def _pass(self, tokens: int) -> None:
-        for listed in self.units.values():
-            listed.extend(range(self.seen, self.seen + tokens))
+        if self.due or (self.gaps and self.next_slot + tokens > self.budget.size + self.budget.chunk):
+            self.slots = {where: list(range(self.stored)) for where in self.units}
+            self.next_slot, self.due, self.gaps = self.stored, False, False
+        for where in self.units:
+            self.units[where].extend(range(self.seen, self.seen + tokens))
+            self.slots[where].extend(range(self.next_slot, self.next_slot + tokens))
         self.seen += tokens
-        if self.prompt_end is None:
-            if tokens > 1:
-                self._cut(self._protected())
-        elif self.seen < self.prompt_end - self.budget.local:
-            self._cut(self._protected())
-        elif self.seen == self.prompt_end - self.budget.local:
-            self._cut(0)
+        self.next_slot += tokens
+        body_end = None if self.prompt_end is None else self.prompt_end - self.budget.local
+        if tokens > 1 if body_end is None else self.seen < body_end:
+            self.due |= self._cut(self.budget.size, self._protected())
+        elif self.seen == body_end:
+            self.due |= self._cut(self.budget.size, 0)
+        elif self.budget.decode_budget is not None:
+            room = self.budget.size + self.budget.local + self.budget.decode_budget
+            if self.stored >= room + self.budget.decode_every:
+                self.gaps |= self._cut(room, min(self._protected(), room))
 
     def _protected(self) -> int:
         known = self.prompt_end is not None
         return self.budget.stabilizers if known else max(self.budget.stabilizers, self.budget.local)
 
-    def _cut(self, protect: int) -> None:
+    def _cut(self, size: int, protect: int) -> bool:
+        """Evict down to `size` units; whether anything had to go."""
+        excess = self.stored - size
+        if excess <= 0:
+            return False
+        self.cut_at = self.seen
         for (layer, head), listed in self.units.items():
-            excess = len(listed) - self.budget.size
-            if excess <= 0:
-                continue
             exposed = listed[: len(listed) - protect]
             worst_first = sorted(exposed, key=lambda at: (self.score(layer, head, at), -at))  # ties: newest goes first
             gone = set(worst_first[:excess])
-            self.units[layer, head] = [at for at in listed if at not in gone]
+            kept = [(at, slot) for at, slot in zip(listed, self.slots[layer, head], strict=True) if at not in gone]
+            self.units[layer, head] = [at for at, _ in kept]
+            self.slots[layer, head] = [slot for _, slot in kept]
+        return True

@@ -6,12 +6,14 @@ from dataclasses import dataclass
 from functools import cache as memoised
 from typing import ClassVar
 
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
 import locret
+from locret.cache.slots import first_slot
 from locret.policies.base import Units
 from tests.cache.naive import NaiveCache
 from tests.conftest import tiny_llama
@@ -62,7 +64,11 @@ def read(cache: locret.BudgetCache, tokens: int) -> list[int]:
     if tokens > 1:
         cache.make_room()
     for piece in pieces:
-        start = cache.tokens_seen if cache.budget.positions == "true" else cache.stored
+        if cache.budget.positions == "true":
+            start = cache.tokens_seen
+        else:  # as the hook on the decoder does
+            first = first_slot(cache, 1, piece, torch.device("cpu"))
+            start, cache.reading.next_slot = int(first), first[:, 0] + piece
         new = torch.arange(cache.tokens_seen, cache.tokens_seen + piece).float().expand(1, HEADS, piece)
         spots = torch.arange(start, start + piece).expand(1, HEADS, piece)
         keys = cache.reading.rotations[0].rotate(raw_keys(new), spots)
@@ -73,29 +79,37 @@ def read(cache: locret.BudgetCache, tokens: int) -> list[int]:
     return pieces
 
 
+def slots_of(naive: NaiveCache, layer: int) -> torch.Tensor:
+    if naive.due:
+        return torch.arange(naive.stored).expand(1, HEADS, -1)
+    return torch.tensor([[naive.slots[layer, head] for head in range(HEADS)]])
+
+
 def check(cache: locret.BudgetCache, naive: NaiveCache) -> None:
     assert cache.tokens_seen == naive.seen
     for layer in range(LAYERS):
         expected = torch.tensor([[naive.units[layer, head] for head in range(HEADS)]])
         kept = cache.kept_positions(layer)
         assert torch.equal(kept, expected)
-        keys, values = cache.layers[layer].storage.read()
+        keys, values = cache.layers[layer].read()
         assert torch.equal(values, raw_keys(kept.float()))
-        spots = kept if naive.budget.positions == "true" else torch.arange(kept.shape[-1]).expand_as(kept)
+        spots = kept if naive.budget.positions == "true" else slots_of(naive, layer)
         rotated = cache.reading.rotations[0].rotate(raw_keys(kept.float()), spots)
         torch.testing.assert_close(keys, rotated, rtol=1e-3, atol=1e-2)
-    assert cache.kv_bytes == LAYERS * HEADS * len(naive.units[0, 0]) * DIM * 2 * 4
+    assert cache.kv_bytes == LAYERS * HEADS * naive.stored * DIM * 2 * 4
 
 
 budgets = st.builds(
-    lambda extra, chunk, stabilizers, local, positions: locret.Budget(
-        max(1, stabilizers + local + extra), chunk, stabilizers, local, positions
+    lambda extra, chunk, stabilizers, local, *others: locret.Budget(
+        max(1, stabilizers + local + extra), chunk, stabilizers, local, *others
     ),
     st.integers(0, 12), st.integers(1, 12), st.integers(0, 6), st.integers(0, 6), st.sampled_from(["true", "compact"]),
+    st.none() | st.integers(0, 5), st.integers(1, 4),
 )  # fmt: skip
 steps = st.lists(
-    st.tuples(st.sampled_from(["prompt", "chunk", "decode", "fork"]), st.integers(1, 40)), min_size=1, max_size=7
-)
+    st.tuples(st.sampled_from(["prompt", "chunk", "decode", "crop", "fork"]), st.integers(1, 40)),
+    min_size=1, max_size=8,
+)  # fmt: skip
 
 
 @settings(max_examples=3000, deadline=None, derandomize=True)
@@ -114,9 +128,15 @@ def test_any_reading_keeps_what_the_naive_cache_keeps(
             assert read(cache, amount) == naive.prompt(amount)
         elif action == "chunk":
             assert read(cache, amount) == naive.chunk(amount)
-        else:
-            for _ in range(amount % 5):
+        elif action == "decode":
+            for _ in range(amount % 17):
                 assert read(cache, 1) == naive.chunk(1)
+        elif naive.can_crop(amount % 9):
+            naive.crop(amount % 9)
+            cache.crop(-(amount % 9))
+        elif naive.seen:
+            with pytest.raises(locret.LocretError, match="cannot be taken back"):
+                cache.crop(-(amount % 9))
     for cache, naive in pairs:
         if naive.seen:
             check(cache, naive)

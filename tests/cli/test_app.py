@@ -32,7 +32,7 @@ def test_the_process_exits_with_one_line_and_debug_shows_the_traceback(tmp_path:
 
 
 def test_unexpected_errors_are_one_line_too(run: Run, monkeypatch: pytest.MonkeyPatch, document: Path) -> None:
-    def broken(*_: object) -> None:
+    def broken(*_: object, **__: object) -> None:
         raise RuntimeError("first line\nsecond line")
 
     monkeypatch.setattr("locret.cli.loading.load_model", broken)

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from locret.cli.prompt import DocumentPrompt
+from locret.engine import Engine
 from tests.cli.conftest import Run, error_line, only_json
 from tests.eval.models import byte_tokenizer
 
@@ -65,6 +68,7 @@ def test_sampling_is_reproduced_by_its_seed(run: Run, model_folder: Path, docume
         ("--budget", "many", "--prompt-file", "b.txt"),
         ("--no-such-flag",),
         ("--max-new-tokens", "0", "--prompt-file", "b.txt"),
+        ("--chat", "--prompt-ids", "c.json"),
     ],
 )
 def test_bad_usage_exits_with_2(run: Run, arguments: tuple[str, ...]) -> None:
@@ -115,7 +119,7 @@ def test_ids_that_are_not_ids(run: Run, tmp_path: Path, model_folder: Path, cont
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("--policy", "best"), "unknown policy 'best': choose one of full, locret"),
+        (("--policy", "best"), "unknown policy 'best': choose one of full, h2o, locret"),
         (("--budget", 0), "budget size is 0: give at least 1"),
         (("--budget", -5), "budget size is -5: give at least 1"),
         (("--chunk", 0), "budget chunk is 0: give at least 1"),
@@ -174,3 +178,69 @@ def test_a_question_may_bring_the_beginning_of_its_answer() -> None:
     asked = "Question: What is it? Answer: It is"
     _, question = DocumentPrompt("All of it.", asked).turns(byte_tokenizer())
     assert byte_tokenizer().decode(question) == f"\n{asked}"
+
+
+def test_an_answer_under_a_decode_budget(run: Run, model_folder: Path, document: Path) -> None:
+    options = ("generate", "--model", model_folder, "--prompt-file", document, *SMALL[:-1], 40, "--json")
+    free = only_json(run(*options))
+    held = only_json(run(*options, "--decode-budget", 8, "--decode-every", 4))
+    assert held["kept_tokens"] == free["kept_tokens"] == 64 + 8
+    unit = free["kv_bytes"] / (64 + 8 + 39)
+    assert (64 + 8 + 8) * unit <= held["kv_bytes"] < (64 + 8 + 8 + 4) * unit
+    assert "decode_budget is -1: give at least 0" in error_line(run(*options[:-1], "--decode-budget", -1))
+    assert "decode_every is 0: give at least 1" in error_line(run(*options[:-1], "--decode-every", 0))
+
+
+def test_the_whole_length_is_known_before_the_first_chunk(
+    run: Run, model_folder: Path, document: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    totals = []
+    prefill = Engine.prefill
+
+    def spy(*args: Any, **kwargs: Any) -> Any:
+        session = prefill(*args, **kwargs)
+        totals.append(session.cache.total_length)
+        return session
+
+    monkeypatch.setattr(Engine, "prefill", spy)
+    asked = ("--document", document, "--question", "Who asked?")
+    result = only_json(run("generate", "--model", model_folder, *asked, *SMALL, "--json"))
+    assert totals[0] == totals[1] == result["prompt_tokens"] + 5
+
+
+@pytest.fixture
+def chat_folder(model_folder: Path, tmp_path: Path) -> Path:
+    folder = tmp_path / "chat"
+    shutil.copytree(model_folder, folder)
+    tokenizer = byte_tokenizer()
+    tokenizer.chat_template = "[user]{{ messages[0].content }}[model]"
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def test_chat_puts_a_prompt_into_the_template(run: Run, chat_folder: Path, document: Path) -> None:
+    options = ("generate", "--model", chat_folder, "--prompt-file", document, *SMALL, "--json")
+    template = len("[user][model]")
+    assert only_json(run(*options))["prompt_tokens"] == 900
+    assert only_json(run(*options, "--chat"))["prompt_tokens"] == 900 + template
+
+
+def test_a_document_is_put_into_the_template_unless_forbidden(run: Run, chat_folder: Path, document: Path) -> None:
+    options = ("generate", "--model", chat_folder, "--document", document, "--question", "Who?", *SMALL, "--json")
+    wrapped = 900 + len("[user]\n\nWho?[model]")
+    assert only_json(run(*options))["prompt_tokens"] == wrapped
+    assert only_json(run(*options, "--chat"))["prompt_tokens"] == wrapped
+    assert only_json(run(*options, "--no-chat"))["prompt_tokens"] == 900 + len("\nQuestion: Who? Answer:")
+
+
+def test_chat_without_a_template_is_refused(run: Run, model_folder: Path, document: Path) -> None:
+    line = error_line(run("generate", "--model", model_folder, "--prompt-file", document, *SMALL, "--chat"))
+    assert "--chat needs a chat template and this model's tokenizer has none" in line
+
+
+def test_a_device_map_and_weight_bits_reach_the_loading(run: Run, model_folder: Path, document: Path) -> None:
+    options = ("generate", "--model", model_folder, "--prompt-file", document, *SMALL)
+    assert run(*options, "--device-map", "auto").exit_code == 0
+    line = error_line(run(*options, "--device-map", "auto", "--device", "cpu"))
+    assert "device is 'cpu' and device_map is 'auto': give one of them" in line
+    assert "weight bits are 3: give 4 or 8" in error_line(run(*options, "--weight-bits", 3))

@@ -151,6 +151,22 @@ def test_a_long_answer_under_a_decode_budget_holds_constant_bytes(model: Any) ->
     assert cache.stored == 48 + 6 + 32
 
 
+@pytest.mark.slow
+def test_4096_tokens_under_a_decode_budget_of_256_hold_constant_bytes() -> None:
+    model = tiny_llama(max_position_embeddings=8192)
+    cache = cache_of(model, 48, decode_budget=256)
+    held = []
+    hook = model.lm_head.register_forward_hook(lambda *_: held.append(cache.kv_bytes))
+    model.generate(ids(), max_new_tokens=4096, past_key_values=cache, do_sample=False)
+    hook.remove()
+    units, layers, heads, head_dim, fp32 = 48 + 6 + 256, 3, 2, 8, 4
+    full = units * layers * heads * 2 * head_dim * fp32
+    assert len(held) == 4096
+    assert held[0] < held[100] < full  # it grows until the budget is full
+    assert set(held[256:]) == {full}
+    assert cache.tokens_seen == PROMPT + 4095
+
+
 def test_compact_positions_write_past_the_window(model: Any) -> None:
     model = tiny_llama(max_position_embeddings=256)
     cache = cache_of(model, 48, decode_budget=32, positions="compact")

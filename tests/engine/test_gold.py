@@ -36,7 +36,7 @@ def test_equals_a_dense_pass_under_the_mask_of_the_evicted(
 
     reading = Reading(positions)
     logits = []
-    hook = model.lm_head.register_forward_hook(lambda module, args, out: logits.append(out[0, -1].detach().clone()))
+    hook = model.register_forward_hook(lambda module, args, out: logits.append(out.logits[0, -1].detach().clone()))
     with recorded(model, reading):
         session = engine.prefill(ids)
         result = engine.generate(session, NEW)
@@ -128,7 +128,7 @@ def test_eviction_while_decoding_equals_a_dense_pass_under_its_mask(
     ids = torch.randint(1, 97, (1, PROMPT), generator=torch.Generator().manual_seed(6))
     reading = Reading(positions)
     logits = []
-    hook = model.lm_head.register_forward_hook(lambda module, args, out: logits.append(out[0, -1].detach().clone()))
+    hook = model.register_forward_hook(lambda module, args, out: logits.append(out.logits[0, -1].detach().clone()))
     with recorded(model, reading):
         result = engine.generate(engine.prefill(ids), 40)
     hook.remove()

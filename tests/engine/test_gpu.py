@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 
 import pytest
 import torch
+from accelerate import dispatch_model
 
 import locret
-from tests.conftest import make_policy, tiny_llama
+from tests.conftest import TINY_MODELS, make_policy, tiny_llama
+from tests.eval.models import byte_tokenizer
 
 pytestmark = pytest.mark.gpu
 
@@ -39,3 +42,53 @@ def test_half_precision_stays_close_and_in_the_budget(dtype: torch.dtype) -> Non
         session = locret.Engine(model, policy=make_policy("locret", model), budget=budget).prefill(ids)
         logits.append(session.logits)
     assert torch.nn.functional.cosine_similarity(logits[0], logits[1], dim=0) > 0.99
+
+
+@pytest.mark.parametrize("attention", ["split", "masked", "eager"])
+@pytest.mark.parametrize("positions", ["true", "compact"])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("family", TINY_MODELS)
+def test_every_family_reads_in_half_precision(family: str, dtype: torch.dtype, positions: str, attention: str) -> None:
+    model = TINY_MODELS[family](initializer_range=0.1).to("cuda", dtype)
+    budget = locret.Budget(size=40, chunk=32, stabilizers=8, local=10, positions=positions)
+    engine = locret.Engine(model, policy=make_policy("locret", model), budget=budget, attention=attention)
+    session = engine.prefill(torch.randint(1, 97, (1, 203), generator=torch.Generator().manual_seed(1)))
+    assert session.logits.isfinite().all()
+    assert session.cache.stored == 50
+    for layer in (session.cache.layers[i] for i in session.cache.budgeted):
+        assert layer.read()[0].dtype == dtype
+        assert layer.scores.dtype == torch.float32
+
+
+# Where the layers compute: with the CPU as main device those "on" it compute there, else their weights visit the card.
+@pytest.mark.parametrize("main_device", ["cpu", "cuda:0"])
+@pytest.mark.parametrize("positions", ["true", "compact"])
+@pytest.mark.parametrize("family", ["llama", "phi3", "gemma3_text", "smollm3"])
+def test_layers_on_the_cpu_and_on_cuda_do_what_one_device_does(family: str, positions: str, main_device: str) -> None:
+    budget = locret.Budget(size=40, chunk=32, stabilizers=8, local=10, positions=positions, decode_budget=4)
+    ids = torch.randint(1, 97, (1, 203), generator=torch.Generator().manual_seed(1))
+    places = {"model.layers.0": "cuda:0", "model.layers.1": "cpu", "model.layers.2": "cuda:0", "lm_head": "cpu"}
+    results = []
+    for split in (False, True):
+        model = TINY_MODELS[family]()
+        parts = {f"model.{name}": "cpu" for name, _ in model.model.named_children() if name != "layers"}
+        model = dispatch_model(model, {**parts, **places}, main_device=main_device) if split else model
+        engine = locret.Engine(model, policy=make_policy("locret", model), budget=budget)
+        results.append(engine.generate(engine.prefill(ids), 20))
+    one, parted = (result.session for result in results)
+    torch.testing.assert_close(parted.logits.cpu(), one.logits, rtol=1e-3, atol=1e-3)
+    for layer in one.cache.budgeted:
+        assert torch.equal(parted.cache.kept_positions(layer).cpu(), one.cache.kept_positions(layer))
+    computed_on = {str(parted.cache.layers[layer].scores.device) for layer in one.cache.budgeted}
+    assert computed_on == ({"cpu", "cuda:0"} if main_device == "cpu" else {"cuda:0"})
+    assert results[1].token_ids == results[0].token_ids
+
+
+def test_a_device_map_made_by_transformers(tmp_path: Path) -> None:
+    tiny_llama(vocab_size=258).save_pretrained(tmp_path)
+    byte_tokenizer().save_pretrained(tmp_path)
+    model, _, _ = locret.load_model(str(tmp_path), device_map="auto")
+    engine = locret.Engine(model, policy=locret.get_policy("random"), budget=locret.Budget(size=40, chunk=32))
+    result = engine.generate(engine.prefill(list(range(1, 200))), 5)
+    assert len(result.token_ids) == 5
+    assert result.stats.peak_memory_bytes > 0

@@ -22,6 +22,6 @@ def byte_tokenizer() -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>")
 
 
-def byte_llama() -> LlamaForCausalLM:
+def byte_llama(**changes: object) -> LlamaForCausalLM:
     """A random Llama for `byte_tokenizer`, with a window of 4096."""
-    return tiny_llama(vocab_size=258, max_position_embeddings=4096)
+    return tiny_llama(**{"vocab_size": 258, "max_position_embeddings": 4096, **changes})

@@ -8,18 +8,11 @@ import pytest
 from rich.console import Console
 
 import locret
-from locret.eval.intervals import wilson
 from locret.eval.picture import save_picture
 from locret.eval.strip import KeptDocument, binned, kept_shares, strip
 from locret.eval.table import human_bytes, markdown_table, rich_table
 from tests.conftest import tiny_llama
 from tests.eval.test_results import CELL, ROW
-
-
-def test_wilson_interval_has_known_values() -> None:
-    assert wilson(0.5, 100) == pytest.approx((0.4038, 0.5962), abs=1e-4)
-    assert wilson(1.0, 10) == pytest.approx((0.7225, 1.0), abs=1e-4)
-    assert wilson(0.0, 10)[0] == 0
 
 
 def test_shares_count_the_layers_and_heads_that_hold_a_position() -> None:

@@ -29,6 +29,24 @@ def test_a_row_is_found_again_by_a_new_run(tmp_path: Path) -> None:
     assert ResultFile(tmp_path).find(CELL, SUBJECT) == ROW
 
 
+def test_rows_of_earlier_versions_are_found(tmp_path: Path) -> None:
+    row = ROW.as_json()
+    later = ("prefill", "chat", "max_new_tokens", "data", "decode_budget", "decode_every")
+    old = {name: value for name, value in row.items() if name not in later}
+    (tmp_path / "results.jsonl").write_text(json.dumps(old) + "\n")
+    results = ResultFile(tmp_path)
+    assert results.find(CELL, SUBJECT) == ROW
+    assert results.rows() == [ROW]
+    assert results.find(replace(CELL, chat=True), SUBJECT) is None
+
+
+def test_parts_of_a_score_come_back(tmp_path: Path) -> None:
+    row = Row(CELL, replace(ROW.measures, parts={"rouge1": 3.5}), SUBJECT)
+    ResultFile(tmp_path).append(row)
+    assert "parts" not in ROW.as_json()
+    assert ResultFile(tmp_path).find(CELL, SUBJECT) == row
+
+
 @pytest.mark.parametrize(
     "change",
     [{"seed": 1}, {"samples": 32}, {"query_first": True}, {"split": "heldout"}, {"budget": Budget(64, 32, 8, 4)}],

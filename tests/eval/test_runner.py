@@ -11,13 +11,16 @@ import pytest
 
 import locret
 from locret.errors import LocretError
-from locret.eval import reading, runner
+from locret.eval import reading
 from locret.eval.contexts import contexts
 from locret.eval.grid import BudgetRule, Cell, Grid, cells
-from locret.eval.haystack import Context, Filler
+from locret.eval.haystack import Filler
 from locret.eval.needles import Needle
+from locret.eval.planning import check_window
+from locret.eval.quizzes.contract import Passage
 from locret.eval.results import ResultFile, Row, Subject
-from locret.eval.runner import Reader, check_window, run_grid
+from locret.eval.runner import Reader, run_grid
+from locret.eval.tasks import get_task
 from tests.eval.models import TEXT, byte_llama, byte_tokenizer
 
 POLICIES = {name: locret.get_policy(name) for name in ("full", "streaming_llm", "random")}
@@ -46,8 +49,9 @@ class Watched:
     def advance(self, tokens: int) -> None:
         list(self.tokens.values())[-1][1] += tokens
 
-    def answered(self, cell: Cell, context: Context, session: Any, right: Mapping[int, float]) -> None:
-        self.asked += [(cell.policy, context.needles[index].key, session.tokens_seen) for index in right]
+    def answered(self, cell: Cell, passage: Passage, session: Any, right: Mapping[int, float]) -> None:
+        asked = [passage.questions[index].item.needle.key for index in right]
+        self.asked += [(cell.policy, key, session.tokens_seen) for key in asked]
 
     def end(self, row: Row, resumed: bool) -> None:
         self.resumed.append(resumed)
@@ -140,7 +144,7 @@ def test_documents_depend_on_the_seed_and_not_on_policy_or_budget() -> None:
 
 def test_a_needle_that_is_cut_short_is_wrong() -> None:
     needle = Needle("magic", "x", "3812", "", "", " 3812")
-    task = runner.get_task("magic")
+    task = get_task("magic")
     assert [task.score(text, needle) for text in (" 3812", " 381", " 38123", " The 3812")] == [1, 0, 0, 0]
 
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 
 import locret
+from tests.conftest import tiny_llama
+from tests.eval.models import byte_tokenizer
 
 
 def test_the_built_in_model_comes_with_heads_that_fit() -> None:
@@ -26,3 +30,26 @@ def test_a_misspelt_or_missing_device_is_refused(monkeypatch: pytest.MonkeyPatch
 def test_an_unknown_dtype_is_refused() -> None:
     with pytest.raises(locret.LocretError, match="dtype is 'int3': choose one of auto, float32"):
         locret.load_model("builtin", dtype="int3")
+
+
+def test_a_model_is_loaded_in_parts(tmp_path: Path) -> None:
+    model = tiny_llama()
+    model.save_pretrained(tmp_path)
+    byte_tokenizer().save_pretrained(tmp_path)
+    places = {"model.embed_tokens": "cpu", "model.layers.0": "cpu", "model.layers.1": "disk", "model.layers.2": "cpu"}
+    places |= {"model.norm": "cpu", "model.rotary_emb": "cpu", "lm_head": "cpu"}
+    split, _, _ = locret.load_model(str(tmp_path), device_map=places)
+    assert split.model.layers[1].mlp.up_proj.weight.is_meta
+    ids = torch.randint(1, 97, (1, 100), generator=torch.Generator().manual_seed(0))
+    logits = [
+        locret.Engine(m, policy=locret.get_policy("full"), budget=locret.Budget(64, 32)).prefill(ids).logits
+        for m in (model, split)
+    ]
+    torch.testing.assert_close(*logits)
+    whole, _, _ = locret.load_model(str(tmp_path), device_map="auto")
+    assert not whole.training
+
+
+def test_a_device_and_a_map_of_devices_are_refused_together() -> None:
+    with pytest.raises(locret.LocretError, match="device is 'cpu' and device_map is 'auto': give one of them"):
+        locret.load_model("builtin", device="cpu", device_map="auto")

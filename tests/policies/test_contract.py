@@ -102,7 +102,7 @@ def test_batch_rows_do_not_touch_each_other(name: str, model: Any) -> None:
 
 
 def test_an_unknown_policy_or_option_is_refused_by_name() -> None:
-    with pytest.raises(locret.LocretError, match=r"unknown policy 'h3o': choose one of full, locret"):
+    with pytest.raises(locret.LocretError, match=r"unknown policy 'h3o': choose one of full, h2o, locret"):
         locret.get_policy("h3o")
     with pytest.raises(locret.LocretError, match=r"policy 'random' has no option 'sinks': its options are \['seed'\]"):
         locret.get_policy("random", sinks=4)

@@ -16,10 +16,36 @@ attentions: Registry[str] = Registry("attention")
 attentions.register("masked")("sdpa")
 attentions.register("eager")("eager")
 
+in_order: set[str] = set()  # attentions that take a key's place among the stored ones for its position
+
 
 def list_attentions() -> list[str]:
     """Names of all registered attentions."""
     return attentions.names()
+
+
+def check_attention(name: str | None, evicts: bool, chooses: bool = False, positions: str = "true") -> None:
+    """Refuse an attention that has to see every unit at its place with anything that takes units away.
+
+    Args:
+        name: a registered attention, or None for the model's own.
+        evicts: whether the policy evicts.
+        chooses: whether the storage shows a pass only some of the units.
+        positions: of the budget.
+
+    Raises:
+        LocretError: with the reason, or unknown attention.
+    """
+    if name is None or (attentions.get(name) and name not in in_order):
+        return
+    if evicts or chooses:
+        what = "a policy that evicts" if evicts else "a storage that shows each pass other units"
+        raise LocretError(
+            f"attention {name!r} goes by the distances of all keys and does not work with {what}: "
+            "use policy 'full' and a storage that recalls everything"
+        )
+    if positions != "true":
+        raise LocretError(f'attention {name!r} keeps everything at its place: use it with positions="true"')
 
 
 @contextmanager

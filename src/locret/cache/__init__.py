@@ -2,9 +2,29 @@
 
 from __future__ import annotations
 
+from locret.cache.blocks import InfLLM, make_infllm
 from locret.cache.budget import Budget
 from locret.cache.budget_cache import BudgetCache
 from locret.cache.dense import Dense
+from locret.cache.disk import make_disk
 from locret.cache.hooks import attach, detach
+from locret.cache.merged import Merged
+from locret.cache.offloaded import Offloaded
+from locret.cache.quantised import Quantised
+from locret.cache.recall import Recall, make_recall
 
-__all__ = ["Budget", "BudgetCache", "Dense", "attach", "detach"]
+__all__ = [
+    "Budget",
+    "BudgetCache",
+    "Dense",
+    "InfLLM",
+    "Merged",
+    "Offloaded",
+    "Quantised",
+    "Recall",
+    "attach",
+    "detach",
+    "make_disk",
+    "make_infllm",
+    "make_recall",
+]

@@ -12,12 +12,14 @@ from torch import Tensor, nn
 from transformers.cache_utils import Cache, DynamicSlidingWindowLayer
 
 from locret.cache.budget import Budget
+from locret.cache.fit import fitting_storage
 from locret.cache.hooks import attach
-from locret.cache.layer import Arriving, BudgetLayer, Reading
+from locret.cache.layer import BudgetLayer
 from locret.cache.plan import DECODED_AT_ONCE, chunk_plan
+from locret.cache.reading import Arriving, Reading
 from locret.cache.rotation import Rotation
 from locret.cache.sliding import fork_sliding, sliding_bytes, stack_sliding
-from locret.cache.storage import get_storage
+from locret.cache.storage import Storage
 from locret.errors import LocretError
 from locret.models.families import Projections, budgeted_layers, text_config
 from locret.models.queries import Queries
@@ -42,12 +44,12 @@ class BudgetCache(Cache):
         total_length: tokens of prompt and answer, where known: models with LongRoPE (Phi-3) choose their rotary factors
             by it, once for the whole run. Without it the prompt's length decides, or, if that is unknown too, the
             long factors are taken.
-        storage: how units are held, by registered name.
+        storage: how units are held: a registered name, or a maker of empty storages.
 
     Layers with a sliding window (Gemma 3) keep transformers' own cache, which is bounded already.
 
     Raises:
-        LocretError: the model's family is not supported, or the policy cannot work with the model.
+        LocretError: the model's family is not supported, or model, policy, storage and budget do not go together.
     """
 
     is_budgeted = True  # what the hooks on the model look for
@@ -60,9 +62,9 @@ class BudgetCache(Cache):
         budget: Budget,
         prompt_length: int | None = None,
         total_length: int | None = None,
-        storage: str = "dense",
+        storage: str | Callable[[], Storage] = "dense",
     ) -> None:
-        empty = get_storage(storage)
+        empty = fitting_storage(storage, policy, budget)
         attach(model)
         policy.check(model)
         rotations = tuple(Rotation(frequencies) for frequencies in layer_frequencies(model))
@@ -104,9 +106,14 @@ class BudgetCache(Cache):
 
     @property
     def kv_bytes(self) -> int:
-        """Bytes of keys and values that are held now."""
+        """Bytes of keys and values that are held now, on the device or elsewhere."""
         budgeted = sum(self.layers[i].storage.nbytes for i in self.budgeted)
-        return budgeted + sum(sliding_bytes(self.layers[i]) for i in self.sliding)
+        return budgeted + self.offloaded_bytes + sum(sliding_bytes(self.layers[i]) for i in self.sliding)
+
+    @property
+    def offloaded_bytes(self) -> int:
+        """Those of `kv_bytes` that are not on the device, but in host memory or in files."""
+        return sum(getattr(self.layers[i].storage, "offloaded_bytes", 0) for i in self.budgeted)
 
     def kept_positions(self, layer: int) -> Tensor:
         """Prompt positions of the kept units: LongTensor [batch, kv_heads, kept], ascending.
@@ -127,8 +134,7 @@ class BudgetCache(Cache):
         """A second cache that goes on from here; neither changes the other. Tensors are shared until they differ."""
         twin = BudgetCache.__new__(BudgetCache)
         twin.reading = replace(self.reading)
-        twin.window, twin.budgeted = self.window, self.budgeted
-        twin.assisted = self.assisted
+        twin.window, twin.budgeted, twin.assisted = self.window, self.budgeted, self.assisted
         twin.total_length, twin.long_rope = self.total_length, self.long_rope
         layers = (
             layer.fork(twin.reading) if i in self.budgeted else fork_sliding(layer)
@@ -253,7 +259,7 @@ class BudgetCache(Cache):
         if self.reading.policy.scores_after_pass:
             values = surprise()
             for i in self.budgeted:
-                self.layers[i].score_and_cut(self.layers[i].storage.read()[0], values)
+                self.layers[i].score_and_cut(self.layers[i].read()[0], values)
 
     def get_query_offset(self, layer_idx: int = 0) -> int:
         """Where the new queries stand among the stored units (not among the seen tokens)."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -20,6 +21,7 @@ class Dense:
 
     keys: Tensor | None = None
     values: Tensor | None = None
+    moves_late: ClassVar[bool] = True
 
     @property
     def units(self) -> int:

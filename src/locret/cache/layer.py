@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -11,54 +10,14 @@ from torch import Tensor
 from torch.nn.functional import pad
 from transformers.cache_utils import CacheLayerMixin
 
-from locret.cache.budget import Budget
 from locret.cache.plan import Stage, stage_of
-from locret.cache.rotation import Rotation
+from locret.cache.reading import Arriving, Reading
+from locret.cache.rotation import Move
 from locret.cache.slots import Packing, Slots
 from locret.cache.storage import Storage
 from locret.errors import LocretError
-from locret.models.families import Projections
-from locret.models.queries import Queries
-from locret.policies.base import Policy, Units
+from locret.policies.base import Units
 from locret.policies.selection import select
-
-
-@dataclass
-class Reading:
-    """What all layers of one cache share while a prompt is read.
-
-    Attributes:
-        policy, budget: how units are scored, and how many stay.
-        rotations: how keys of each layer are moved; empty until the first pass.
-        prompt_length: prompt tokens in all, the ones before this turn included; None where unknown.
-        pads: left padding of each batch row seen so far, [batch]; None without padding.
-        next_slot: compact position that the next token would have without eviction, [batch].
-        frozen: LongRoPE's inverse frequencies for this run; None for other models.
-    """
-
-    policy: Policy
-    budget: Budget
-    rotations: tuple[Rotation, ...] = ()
-    prompt_length: int | None = None
-    pads: Tensor | None = None
-    next_slot: Tensor | None = None
-    frozen: Tensor | None = None
-
-    def protected(self) -> int:
-        """How many of the newest units a middle chunk keeps unconditionally.
-
-        While the prompt's end is unknown the newest `local` units may turn out to be its tail.
-        """
-        budget = self.budget
-        return budget.stabilizers if self.prompt_length is not None else max(budget.stabilizers, budget.local)
-
-
-@dataclass(frozen=True, slots=True)
-class Arriving:
-    """What the taps know of the units that the next `update` brings."""
-
-    projections: Projections | None = None
-    queries: Queries | None = None
 
 
 class BudgetLayer(CacheLayerMixin):
@@ -113,15 +72,29 @@ class BudgetLayer(CacheLayerMixin):
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
         assert self.positions is not None and self.scores is not None
+        if self.scores.shape != self.positions.shape:  # a policy that scores after the pass was not called
+            raise LocretError("the model's hooks are off, so the last pass was not scored: call locret.attach(model)")
         new = key_states.shape[-2]
+        if self.reading.pads is not None and self.storage.visible != self.storage.units:
+            raise LocretError(
+                "a padded batch has one mask for what is stored, and this storage shows each prompt other units: "
+                "read the prompts one by one"
+            )
+        stage = stage_of(self.seen + new, new, self.reading.prompt_length, self.reading.budget)
+        if stage is Stage.KEEP or not self.storage.moves_late:
+            self.pack()
+        if self.slots is not None:
+            self.slots = self.slots.append(self._first_slot(new), new)
         self.storage = self.storage.append(key_states, value_states)
         keys, values = self.storage.recall(new, self.arriving.queries)
         arrived = torch.arange(self.seen, self.seen + new, dtype=torch.int32, device=keys.device)
         self.positions = torch.cat([self.positions, arrived.expand(*keys.shape[:2], new)], dim=-1)
         self.seen += new
         self.new = new
+        keys = self._in_place(keys)
         if not self.reading.policy.scores_after_pass:
-            self.score_and_cut(keys)
+            # What is recalled on top comes first, and is no longer the policy's.
+            self.score_and_cut(keys[..., -self.storage.units :, :])
         return keys, values
 
     def score_and_cut(self, keys: Tensor, surprise: Tensor | None = None) -> None:
@@ -138,10 +111,14 @@ class BudgetLayer(CacheLayerMixin):
         if stage is not Stage.KEEP:
             self.cut(budget.size, self.reading.protected() if stage is Stage.MIDDLE else 0)
         elif budget.decode_size is not None and self.storage.units >= budget.decode_size + budget.decode_every:
-            self.cut(budget.decode_size, min(self.reading.protected(), budget.decode_size))
+            self.cut(budget.decode_size, min(self.reading.protected(), budget.decode_size), Packing.GAPPED)
 
-    def cut(self, size: int, protect: int) -> None:
+    def cut(self, size: int, protect: int, packing: Packing = Packing.DUE) -> None:
         """Keep the best `size` units of every KV head, the newest `protect` among them in any case.
+
+        Args:
+            size, protect: numbers of units.
+            packing: what becomes of the gaps, with compact positions.
 
         Raises:
             LocretError: a score is NaN.
@@ -156,17 +133,36 @@ class BudgetLayer(CacheLayerMixin):
             )
         ranks = self._without_padding(self.reading.policy.rank(self.scores, self._own_positions(), size))
         kept = select(ranks, size, protect)  # [batch, kv_heads, size]
-        pads_before = self.stored_pads()
         self.storage = self.storage.evict(kept, self.scores)
         self.positions = self.positions.gather(-1, kept)
         self.scores = self.scores.gather(-1, kept)
         self.cut_at = self.seen
-        if self.reading.budget.positions == "compact":
-            # A unit's rotary position is its slot behind the padding, so survivors move from the old slot to the new.
-            slots = torch.arange(size, device=kept.device) - self.stored_pads()
-            delta = (slots - (kept - pads_before)).masked_fill(slots < 0, 0)
+        if self.slots is not None:
+            self.slots = self.slots.gather(kept, packing)
+
+    def read(self) -> tuple[Tensor, Tensor]:
+        """All keys, rotated for where their units are now, and values: [batch, kv_heads, units, head_dim] each."""
+        keys, values = self.storage.read()
+        return self._in_place(keys), values
+
+    def pack(self) -> None:
+        """With compact positions: move the units together for good, if that is due."""
+        if self.slots is not None and self.slots.packing is Packing.DUE:
             rotation = self.reading.rotations[self.index]
-            self.storage = self.storage.map_keys(lambda keys: rotation.rotate(keys, delta))
+            self.storage = self.storage.map_keys(Move(rotation, self.slots.moves(self.stored_pads())))
+            self.slots = self.slots.packed(self.stored_pads())
+
+    def _in_place(self, keys: Tensor) -> Tensor:
+        """Stored keys as attention is to see them."""
+        if self.slots is None or self.slots.packing is not Packing.DUE:
+            return keys
+        return self.reading.rotations[self.index].rotate(keys, self.slots.moves(self.stored_pads()))
+
+    def _first_slot(self, new: int) -> Tensor:
+        """The slot of the first of the `new` units that a pass brings, [batch]."""
+        coming = self.reading.next_slot
+        # Without the hook on the decoder nobody has said where the pass ends.
+        return self.storage.units - self.stored_pads()[:, 0, 0] if coming is None else coming - new
 
     def stored_pads(self) -> Tensor:
         """Units of padding that are stored, [batch, 1, 1]; padding is scored alike in all heads."""
@@ -196,6 +192,7 @@ class BudgetLayer(CacheLayerMixin):
         """A layer that goes on from here for itself; tensors are shared, as none is ever changed in place."""
         layer = BudgetLayer(self.index, reading, self.empty)
         layer.storage, layer.positions, layer.scores = self.storage, self.positions, self.scores
+        layer.slots = self.slots
         layer.seen, layer.cut_at, layer.is_initialized = self.seen, self.cut_at, self.is_initialized
         return layer
 
@@ -212,6 +209,8 @@ class BudgetLayer(CacheLayerMixin):
             positions.append(pad(row.positions + (self.seen - row.seen), missing, value=-1))
             scores.append(pad(row.scores, missing, value=-torch.inf))
         self.positions, self.scores = torch.cat(positions), torch.cat(scores)
+        slots = [row.slots for row in rows if row.slots is not None]
+        self.slots = Slots.stack(slots) if slots else None
         self.is_initialized = True
 
     def crop(self, tokens_to_remove: int) -> None:
@@ -231,6 +230,7 @@ class BudgetLayer(CacheLayerMixin):
         kept = torch.arange(self.storage.units - removed, device=self.positions.device)
         self.storage = self.storage.gather(kept.expand(*self.positions.shape[:2], -1))
         self.positions, self.scores = self.positions[..., :-removed], self.scores[..., :-removed]
+        self.slots = None if self.slots is None else self.slots.without_newest(removed)
         self.seen -= removed
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
@@ -252,6 +252,7 @@ class BudgetLayer(CacheLayerMixin):
         self.storage = self.storage.select_batch(indices)
         self.positions = self.positions[indices.to(self.positions.device)]
         self.scores = self.scores[indices.to(self.scores.device)]
+        self.slots = None if self.slots is None else self.slots.select(indices)
 
     def reorder_cache(self, beam_idx: Tensor) -> None:
         """Follow a beam search."""

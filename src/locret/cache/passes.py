@@ -10,6 +10,7 @@ from transformers.masking_utils import create_causal_mask, create_sliding_window
 
 from locret.cache.slots import first_slot
 from locret.errors import LocretError
+from locret.models.placement import input_device
 
 if TYPE_CHECKING:
     from locret.cache.budget_cache import BudgetCache
@@ -41,37 +42,37 @@ def with_positions(decoder: nn.Module, kwargs: dict[str, Any], cache: BudgetCach
         cache: its cache.
         inputs: token ids [batch, new], or embeddings [batch, new, width].
     """
-    new, batch = inputs.shape[1], inputs.shape[0]
+    new, batch, device = inputs.shape[1], inputs.shape[0], input_device(decoder)
     seen, stored, pads = cache.tokens_seen, cache.stored, cache.reading.pads
-    arrived = torch.arange(seen, seen + new, device=inputs.device)[None]  # [1, new]
-    pads = None if pads is None else pads.to(inputs.device)[:, None]  # [batch, 1]
-    slots = first_slot(cache, batch, new, inputs.device) if cache.budget.positions == "compact" else None
+    arrived = torch.arange(seen, seen + new, device=device)[None]  # [1, new]
+    pads = None if pads is None else pads.to(device)[:, None]  # [batch, 1]
+    slots = first_slot(cache, batch, new, device) if cache.budget.positions == "compact" else None
     if slots is not None:
-        positions = (slots + torch.arange(new, device=inputs.device)).clamp(min=0)
+        positions = (slots + torch.arange(new, device=device)).clamp(min=0)
     elif kwargs.get("position_ids") is not None:
-        positions = kwargs["position_ids"]
+        positions = kwargs["position_ids"].to(device)
     else:
         positions = arrived if pads is None else (arrived - pads).clamp(min=0)
     mask: Any = None
     if pads is not None:
         layer = cache.layers[cache.budgeted[0]]
-        kept = layer.positions[:, 0].to(inputs.device) if stored else arrived[:, :0].expand(batch, 0)
+        kept = layer.positions[:, 0].to(device) if stored else arrived[:, :0].expand(batch, 0)
         # Padding is scored alike in all heads, so one head of one layer speaks for every one.
         mask = torch.cat([kept >= pads, (arrived >= pads).expand(batch, new)], dim=-1).long()  # [batch, stored + new]
         if cache.sliding:
-            mask = _masks_by_kind(decoder, cache, inputs, mask, pads)
+            mask = _masks_by_kind(decoder, cache, new, mask, pads)
     if slots is not None:
         cache.reading.next_slot = slots[:, 0] + new
     return {**kwargs, "attention_mask": mask, "position_ids": positions}
 
 
 def _masks_by_kind(
-    decoder: Any, cache: BudgetCache, inputs: Tensor, stored_mask: Tensor, pads: Tensor
+    decoder: Any, cache: BudgetCache, new: int, stored_mask: Tensor, pads: Tensor
 ) -> dict[str, Tensor | None]:
     """Masks of a padded batch for both kinds of layers: sliding windows go by tokens seen, the others by units."""
-    new, end = inputs.shape[1], cache.tokens_seen + inputs.shape[1]
-    like = torch.empty(len(pads), new, 1, dtype=decoder.dtype, device=inputs.device)  # only shape and dtype are read
-    seen_mask = (torch.arange(end, device=inputs.device)[None] >= pads).long()
+    device = pads.device
+    like = torch.empty(len(pads), new, 1, dtype=decoder.dtype, device=device)  # only shape and dtype are read
+    seen_mask = (torch.arange(cache.tokens_seen + new, device=device)[None] >= pads).long()
     return {
         "full_attention": create_causal_mask(decoder.config, like, stored_mask, cache),
         "sliding_attention": create_sliding_window_causal_mask(decoder.config, like, seen_mask, cache),

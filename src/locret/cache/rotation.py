@@ -37,3 +37,22 @@ class Rotation:
         half = frequencies.shape[0]
         first, second, rest = keys.float().split([half, half, keys.shape[-1] - 2 * half], dim=-1)
         return torch.cat([first * cos - second * sin, second * cos + first * sin, rest], dim=-1).to(keys.dtype)
+
+
+@dataclass(frozen=True)
+class Move:
+    """A change of stored keys: each is moved by a number of positions of its own.
+
+    Called with keys it gives the moved ones; as moves add up, a storage may also note it and rotate later.
+
+    Attributes:
+        rotation: of the keys' layer.
+        delta: [batch, kv_heads, units], whole numbers.
+    """
+
+    rotation: Rotation
+    delta: Tensor
+
+    def __call__(self, keys: Tensor) -> Tensor:
+        """The keys [batch, kv_heads, units, head_dim], moved."""
+        return self.rotation.rotate(keys, self.delta)

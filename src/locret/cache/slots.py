@@ -48,7 +48,7 @@ class Slots:
 
     def gather(self, kept: Tensor, packing: Packing) -> Slots:
         """Only the units at `kept` [batch, kv_heads, kept]."""
-        return Slots(self.turned.gather(-1, kept), max(self.packing, packing))
+        return Slots(self.turned.gather(-1, kept), packing)
 
     def moves(self, pads: Tensor) -> Tensor:
         """By how much each key has to be moved to be in the slot of its index; padding stays.

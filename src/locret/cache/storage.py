@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Protocol, TypeVar
+from typing import Any, ClassVar, Protocol, TypeVar
 
 from torch import Tensor
 
+from locret.cache.rotation import Move
 from locret.models.queries import Queries
 from locret.registry import Registry
 
@@ -15,7 +16,17 @@ class Storage(Protocol):
     """Keys and values of one layer. A storage is a value: every method that changes something returns a new one.
 
     So a fork of a cache shares its tensors with the original until either goes on.
+
+    Attributes:
+        moves_late: True where keys may stay as they arrived, to be moved (compact positions) on their way to attention:
+            every unit stands for itself, and all are recalled. Otherwise `map_keys` moves them before every pass.
+        keeps_everything: True (False where it is missing, as the next two) for one that chooses what each pass sees and
+            cannot work under a policy that evicts.
+        takes_evicted: True for one that does something with what is evicted, and is idle without.
+        stays_in_place: True for one whose recalled units cannot be moved, so that positions have to be true.
     """
+
+    moves_late: ClassVar[bool] = False
 
     @property
     def units(self) -> int:
@@ -24,7 +35,10 @@ class Storage(Protocol):
 
     @property
     def nbytes(self) -> int:
-        """Bytes really held, scales and the like included."""
+        """Bytes really held on the device, scales and the like included.
+
+        A storage that holds bytes elsewhere has `offloaded_bytes` as well.
+        """
         ...
 
     def read(self) -> tuple[Tensor, Tensor]:
@@ -37,7 +51,9 @@ class Storage(Protocol):
         ...
 
     def recall(self, new: int, queries: Queries | None) -> tuple[Tensor, Tensor]:
-        """Keys and values for a pass' attention, the pass' own `new` units last; `visible + new` of them.
+        """Keys and values for a pass' attention, `visible + new` of them, the pass' own `new` units last.
+
+        Where more are shown than `units`, the stored ones come last, in order.
 
         Args:
             new: how many units the pass has appended.
@@ -62,8 +78,8 @@ class Storage(Protocol):
         """
         ...
 
-    def map_keys(self, change: Callable[[Tensor], Tensor]) -> Storage:
-        """With the keys changed by `change`, the shape staying as it is."""
+    def map_keys(self, change: Move) -> Storage:
+        """With the keys changed by `change`, now or on their way to attention; the shape stays as it is."""
         ...
 
     def select_batch(self, indices: Tensor) -> Storage:
@@ -76,16 +92,16 @@ class Storage(Protocol):
         ...
 
 
-AnyStorage = TypeVar("AnyStorage")
+Maker = TypeVar("Maker", bound=Callable[[], Any])
 _storages: Registry[Callable[[], Storage]] = Registry("storage")
 
 
-def register_storage(name: str) -> Callable[[type[AnyStorage]], type[AnyStorage]]:
-    """Class decorator: register a storage; called without arguments it must be an empty one."""
+def register_storage(name: str) -> Callable[[Maker], Maker]:
+    """Decorator: register the maker of a storage, mostly its class; called without arguments it gives an empty one."""
 
-    def add(cls: type[AnyStorage]) -> type[AnyStorage]:
-        _storages.register(name)(cls)  # type: ignore[arg-type]
-        return cls
+    def add(maker: Maker) -> Maker:
+        _storages.register(name)(maker)
+        return maker
 
     return add
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from locret.errors import LocretError
-from locret.models.families import decoder_of
+from locret.models.families import decoder_of, text_config
 
 TOKENS_AT_ONCE = 256  # logits of so many tokens are in memory at a time
 
@@ -37,10 +37,11 @@ def surprise_of(decoder: nn.Module, hidden: Tensor, ids: Tensor | None) -> Tenso
     if ids is None:
         raise LocretError("a policy that scores by token entropy needs input_ids: give token ids, not inputs_embeds")
     output_layer = model.get_output_embeddings()
+    scaling = getattr(text_config(model.config), "logits_scaling", 1.0)  # Granite divides its logits
     parts = []
     for start in range(0, ids.shape[1] - 1, TOKENS_AT_ONCE):
         end = min(start + TOKENS_AT_ONCE, ids.shape[1] - 1)
-        logits = output_layer(hidden[:, start:end]).float()
+        logits = output_layer(hidden[:, start:end]).float() / scaling
         wanted = ids[:, start + 1 : end + 1, None].to(logits.device)
         parts.append(logits.logsumexp(dim=-1) - logits.gather(-1, wanted)[..., 0])
     if not parts:

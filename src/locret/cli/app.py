@@ -11,6 +11,7 @@ from locret.cli.convert import convert_command
 from locret.cli.demo import demo_command
 from locret.cli.eval import eval_command
 from locret.cli.generate import generate_command
+from locret.cli.plan import plan_command
 from locret.cli.ruler import ruler_command
 from locret.cli.score import score_command
 from locret.cli.train import train_command
@@ -23,6 +24,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "eval": eval_command,
     "score": score_command,
     "ruler": ruler_command,
+    "plan": plan_command,
 }
 
 app = typer.Typer(

@@ -17,6 +17,8 @@ def prompt_budget(
     stabilizers: int | None,
     local: int | None,
     positions: str,
+    decode_budget: int | None = None,
+    decode_every: int = 1,
 ) -> Budget:
     """A budget whose open values are those of the built-in model, or the paper's for any other.
 
@@ -33,4 +35,6 @@ def prompt_budget(
         stabilizers=min(base.stabilizers, max(units, 0) // 2) if stabilizers is None else stabilizers,
         local=min(base.local, max(units, 0) // 4) if local is None else local,
         positions=cast(Positions, positions),  # Budget refuses what is not a mode
+        decode_budget=decode_budget,
+        decode_every=decode_every,
     )

@@ -15,6 +15,7 @@ from locret.cli.common import (
     JsonOption,
     LocalOption,
     ModelOption,
+    Output,
     PositionsOption,
     StabilizersOption,
     output,
@@ -22,6 +23,8 @@ from locret.cli.common import (
 
 if TYPE_CHECKING:
     from locret.cache.budget import Positions
+    from locret.cli.evaluating import Job
+    from locret.eval.results import Row
 
 
 def eval_command(
@@ -30,13 +33,29 @@ def eval_command(
     policies: Annotated[
         str, typer.Option(help="Policies, or kvpress:NAME, separated by commas.")
     ] = "full,locret,streaming_llm,random",
-    tasks: Annotated[str, typer.Option(help="Tasks, separated by commas.")] = "mix",
-    lengths: Annotated[str, typer.Option(help="Tokens a document, separated by commas.")] = "4096",
+    tasks: Annotated[
+        str,
+        typer.Option(
+            help="Tasks, separated by commas: templates (mix, magic ...), synthetic ones (kv_retrieval ...), RULER's "
+            "(niah_single_1 ...), or BENCHMARK/TASK of original files (leval/coursera)."
+        ),
+    ] = "mix",
+    data: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Original files: a file, folder or hub id for all tasks, or TASK=PATH; may be repeated.",
+            show_default="what the benchmark's authors keep on the hub",
+        ),
+    ] = None,
+    lengths: Annotated[
+        str,
+        typer.Option(help="Tokens a document, separated by commas; documents of original files are cut to them."),
+    ] = "4096",
     budgets: Annotated[
         str, typer.Option(help="Units kept per KV head, or parts of the length (1/16), separated by commas.")
     ] = "1/16",
-    samples: Annotated[int, typer.Option(help="Questions a cell.")] = 32,
-    keys: Annotated[int | None, typer.Option(help="Facts a document.", show_default="by task")] = None,
+    samples: Annotated[int, typer.Option(help="Questions a cell; a file with fewer gives all it has.")] = 32,
+    keys: Annotated[int | None, typer.Option(help="Facts a document of a template.", show_default="by task")] = None,
     seed: Annotated[
         str, typer.Option(help="Of the documents; several, separated by commas, are cells of their own.")
     ] = "0",
@@ -49,18 +68,33 @@ def eval_command(
     query_first: Annotated[
         bool, typer.Option("--query-first", help="The question also stands before the document.")
     ] = False,
+    chat: Annotated[bool, typer.Option("--chat/--no-chat", help="Prompts in the tokenizer's chat template.")] = False,
+    max_new_tokens: Annotated[
+        int | None, typer.Option(help="Tokens of an answer at most.", show_default="by task")
+    ] = None,
     chunk: ChunkOption = None,
     stabilizers: StabilizersOption = None,
     local: LocalOption = None,
     positions: PositionsOption = "true",
     out: Annotated[
-        Path | None, typer.Option(help="Folder for results.jsonl; a run started again goes on from it.")
+        Path | None,
+        typer.Option(help="Folder for results.jsonl and predictions; a run started again goes on from them."),
+    ] = None,
+    plots: Annotated[bool, typer.Option("--plots", help="Draw scores and heat maps into OUT/plots.")] = False,
+    kvpress_output: Annotated[
+        Path | None, typer.Option(help="Folder for results as kvpress' own evaluation writes them.")
+    ] = None,
+    shard: Annotated[str, typer.Option(help="Evaluate only part i of n of the cells: i/n.")] = "0/1",
+    workers: Annotated[int, typer.Option(min=1, help="Processes on this machine, by Ray.")] = 1,
+    merge: Annotated[
+        list[Path] | None,
+        typer.Option(help="Evaluate nothing: put the results of this folder into OUT; may be repeated."),
     ] = None,
     dtype: DtypeOption = "auto",
     device: DeviceOption = "auto",
     as_json: JsonOption = False,
 ) -> None:
-    """Hide facts in long documents, read them in fixed memory, and count right answers.
+    """Ask questions with known answers about long documents that are read in fixed memory, and score the answers.
 
     Every policy and budget gets the same documents and questions. A policy that evicts nothing is read once for all
     budgets.
@@ -68,21 +102,22 @@ def eval_command(
     from locret.cli.lists import split as values
     from locret.cli.lists import whole_number
 
+    if out is None and (plots or kvpress_output or merge):
+        raise typer.BadParameter("--plots, --kvpress-output and --merge work on the files of a run: give --out")
     names = values(policies, "--policies", str)
     task_names = values(tasks, "--tasks", str)
     tokens = values(lengths, "--lengths", whole_number)
     seeds = values(seed, "--seed", whole_number)
     with output(as_json) as written:
-        from locret.cli.loading import check_policies, load
-        from locret.cli.watching import BarWatch
+        from locret.cli.evaluating import Job, evaluate
         from locret.eval.grid import BudgetRule, Grid, parse_budget
-        from locret.eval.haystack import Filler
+        from locret.eval.merging import merge as merged
+        from locret.eval.planning import parse_shard
+        from locret.eval.plots.canvas import load_figure
+        from locret.eval.quizzes.data import parse_data
         from locret.eval.results import ResultFile
-        from locret.eval.runner import Reader, run_grid
-        from locret.eval.subject import subject_of
-        from locret.eval.table import rich_table
+        from locret.eval.workers import load_ray
 
-        check_policies(names, presses=True)
         grid = Grid(
             tasks=task_names,
             lengths=tokens,
@@ -93,21 +128,42 @@ def eval_command(
             split=split,
             query_first=query_first,
             rule=BudgetRule(chunk, stabilizers, local, cast("Positions", positions)),
+            chat=chat,
+            max_new_tokens=max_new_tokens,
         )
-        haystack = Filler.from_file(filler) if filler else Filler.python_reference()
-        results = ResultFile(out) if out else None
-        loaded = load(model, heads, dtype, device)
-        subject = subject_of(
-            loaded.model,
-            loaded.heads,
-            model_name=model,
-            heads_name=heads or "",
-            filler=filler.name if filler else "python_reference",
-        )
-        with BarWatch(written.notes) as watch:
-            reader = Reader(
-                loaded.model, loaded.tokenizer, {name: loaded.compared(name) for name in names}, haystack, watch
-            )
-            rows = run_grid(reader, grid, subject, results)
-        written.console.print(rich_table(rows))
-        written.result["results"] = [row.as_json() for row in rows]
+        sources = parse_data(data or (), str(filler) if filler else None)
+        job = Job(model, heads, names, grid, filler, sources, dtype, device, parse_shard(shard))
+        if plots:
+            load_figure()
+        if workers > 1:
+            load_ray()
+        if merge and out:
+            rows = merged(merge, out)
+        else:
+            job.check()
+            rows = evaluate(job, ResultFile(out) if out else None, workers, written.notes)
+        _report(written, rows)
+        if out:
+            _draw(written, job, rows, out, plots, kvpress_output)
+
+
+def _report(written: Output, rows: list[Row]) -> None:
+    """The table, and the rows as JSON."""
+    from locret.eval.table import rich_table
+
+    written.console.print(rich_table(rows))
+    written.result["results"] = [row.as_json() for row in rows]
+
+
+def _draw(written: Output, job: Job, rows: list[Row], out: Path, plots: bool, kvpress_output: Path | None) -> None:
+    """What is made of the files of a run."""
+    from locret.eval.kvpress_output import write_kvpress
+    from locret.eval.plots import draw_run
+
+    if plots:
+        written.result["plots"] = [str(path) for path in draw_run(rows, out, out / "plots")]
+        written.notes.print(f"plots: {out / 'plots'}", soft_wrap=True)
+    if kvpress_output:
+        folders = write_kvpress(kvpress_output, rows, job.library(), out)
+        written.result["kvpress_output"] = [str(folder) for folder in folders]
+        written.notes.print(f"as kvpress writes them: {kvpress_output}", soft_wrap=True)

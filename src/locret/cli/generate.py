@@ -41,6 +41,19 @@ def generate_command(
     stabilizers: StabilizersOption = None,
     local: LocalOption = None,
     positions: PositionsOption = "true",
+    decode_budget: Annotated[
+        int | None,
+        typer.Option(help="Units kept on top of these while the answer is written.", show_default="all of the answer"),
+    ] = None,
+    decode_every: Annotated[int, typer.Option(help="Tokens written between two evictions.")] = 1,
+    chat: Annotated[
+        bool | None,
+        typer.Option(
+            "--chat/--no-chat",
+            help="The tokenizer's chat template around the prompt.",
+            show_default="for a document, if there is one",
+        ),
+    ] = None,
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Tokens to write at most.")] = 64,
     temperature: Annotated[float, typer.Option(help="0 is greedy.")] = 0.0,
     top_p: Annotated[float | None, typer.Option(help="Sample from the likeliest tokens of this mass.")] = None,
@@ -48,6 +61,13 @@ def generate_command(
     stop: Annotated[list[str] | None, typer.Option(help="A string that ends the answer; may be repeated.")] = None,
     dtype: DtypeOption = "auto",
     device: DeviceOption = "auto",
+    device_map: Annotated[
+        str | None,
+        typer.Option(help="Layers on several devices, in place of --device: auto, balanced or sequential."),
+    ] = None,
+    weight_bits: Annotated[
+        int | None, typer.Option(help="8 or 4: quantise the weights while loading.", show_default="as they are saved")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Of sampling, and of the random policy.")] = 0,
     as_json: JsonOption = False,
 ) -> None:
@@ -56,6 +76,8 @@ def generate_command(
     Give --document with --question, or --prompt-file, or --prompt-ids.
     """
     with output(as_json) as out:
+        if chat and prompt_ids is not None:
+            raise typer.BadParameter("--chat is for text: token ids are read as they stand")
         prompt = _prompt(document, question, prompt_file, prompt_ids)
 
         from locret.cli.budget import prompt_budget
@@ -63,16 +85,17 @@ def generate_command(
         from locret.cli.progress import reading
         from locret.engine import Engine, Sampling
 
-        units = prompt_budget(model, budget, chunk, stabilizers, local, positions)
+        units = prompt_budget(model, budget, chunk, stabilizers, local, positions, decode_budget, decode_every)
         check_policies([policy])
         Sampling(temperature, top_k, top_p, seed)
-        loaded = load(model, heads, dtype, device)
-        turns = prompt.turns(loaded.tokenizer)
+        loaded = load(model, heads, dtype, device, device_map=device_map, weight_bits=weight_bits)
+        turns = prompt.turns(loaded.tokenizer, chat)
         engine = Engine(loaded.model, loaded.tokenizer, policy=loaded.policy(policy, seed), budget=units)
         session = None
         with reading(out.notes, "reading") as progress:
-            for turn in turns:
-                session = engine.prefill(turn, session, progress=progress)
+            for i, turn in enumerate(turns):
+                coming = sum(map(len, turns[i + 1 :])) + max_new_tokens
+                session = engine.prefill(turn, session, progress=progress, answer_tokens=coming)
         assert session is not None
         answer = engine.stream(
             session,

@@ -11,12 +11,10 @@ from locret.interop.kvpress import PREFIX, get_press
 from locret.interop.press_policy import PressPolicy
 from locret.models.heads import RetainingHeads
 from locret.models.loading import load_model
-from locret.policies import Policy, get_policy, list_policies
+from locret.policies import Policy, get_policy, list_policies, policy_options
 
 if TYPE_CHECKING:
     from locret.eval.reading import Compared
-
-NEEDS_HEADS = "locret"
 
 
 @dataclass(frozen=True)
@@ -33,14 +31,14 @@ class Loaded:
         Raises:
             LocretError: it needs heads and there are none.
         """
-        if name == NEEDS_HEADS:
-            if self.heads is None:
-                raise LocretError(
-                    f"policy {name!r} needs retaining heads and none came with this model: "
-                    "name them with --heads, or train them with `locret train`"
-                )
-            return get_policy(name, heads=self.heads)
-        return get_policy(name, seed=seed) if name == "random" else get_policy(name)
+        given = {"heads": self.heads, "seed": seed}
+        options = {option: given[option] for option in policy_options(name) if option in given}
+        if "heads" in options and self.heads is None:
+            raise LocretError(
+                f"policy {name!r} needs retaining heads and none came with this model: "
+                "name them with --heads, or train them with `locret train`"
+            )
+        return get_policy(name, **options)
 
     def compared(self, name: str) -> Compared:
         """The policy `name`, or the press of kvpress that it names.
@@ -67,8 +65,8 @@ def check_policies(names: Sequence[str], presses: bool = False) -> None:
             raise LocretError(f"unknown policy {name!r}: choose one of {', '.join(known)}")
 
 
-def load(model: str, heads: str | None, dtype: str, device: str) -> Loaded:
-    """Load a model, and heads from `heads` instead of its own if that is given."""
+def load(model: str, heads: str | None, dtype: str, device: str, **options: Any) -> Loaded:
+    """Load a model, and heads from `heads` instead of its own if that is given; further options are `load_model`'s."""
     chosen = RetainingHeads.from_pretrained(heads) if heads else None
-    backbone, tokenizer, own = load_model(model, dtype, device)
+    backbone, tokenizer, own = load_model(model, dtype, device, **options)
     return Loaded(backbone, tokenizer, chosen or own)

@@ -22,11 +22,18 @@ class DocumentPrompt:
     document: str
     question: str
 
-    def turns(self, tokenizer: Any) -> list[list[int]]:
-        """Token ids of the document, then of the question, so that the question is never part of what is cut."""
-        if getattr(tokenizer, "chat_template", None):
-            message = {"role": "user", "content": f"{self.document}\n\n{self.question}"}
-            text = tokenizer.apply_chat_template([message], tokenize=False, add_generation_prompt=True)
+    def turns(self, tokenizer: Any, chat: bool | None = None) -> list[list[int]]:
+        """Token ids of the document, then of the question, so that the question is never part of what is cut.
+
+        Args:
+            tokenizer: the model's.
+            chat: whether both stand in its chat template; None: if it has one.
+
+        Raises:
+            LocretError: it is to have a chat template and has none.
+        """
+        if chat or (chat is None and getattr(tokenizer, "chat_template", None)):
+            text = _as_message(tokenizer, f"{self.document}\n\n{self.question}")
             cut = text.rfind(self.question.strip())
             return [_ids(tokenizer, text[:cut]), _ids(tokenizer, text[cut:])]
         document = tokenizer(self.document)["input_ids"]
@@ -39,8 +46,14 @@ class TextPrompt:
 
     text: str
 
-    def turns(self, tokenizer: Any) -> list[list[int]]:
-        """Token ids, with the special tokens the tokenizer puts in front."""
+    def turns(self, tokenizer: Any, chat: bool | None = None) -> list[list[int]]:
+        """Token ids, with the special tokens the tokenizer puts in front, or in its chat template if that is asked for.
+
+        Raises:
+            LocretError: it has none.
+        """
+        if chat:
+            return [_ids(tokenizer, _as_message(tokenizer, self.text))]
         return [list(tokenizer(self.text)["input_ids"])]
 
 
@@ -56,8 +69,8 @@ class TokenPrompt:
     ids: list[int]
     source: Path
 
-    def turns(self, tokenizer: Any) -> list[list[int]]:
-        """The ids.
+    def turns(self, tokenizer: Any, chat: bool | None = None) -> list[list[int]]:
+        """The ids; they are not text that a chat template could hold.
 
         Raises:
             LocretError: an id is outside the vocabulary.
@@ -121,6 +134,15 @@ def read_token_ids(path: Path) -> TokenPrompt:
     if not ids:
         raise LocretError(f"{path} holds an empty list: {remedy}")
     return TokenPrompt(ids, path)
+
+
+def _as_message(tokenizer: Any, content: str) -> str:
+    """The text of a conversation that begins with this message and in which the model is to answer."""
+    if not getattr(tokenizer, "chat_template", None):
+        raise LocretError("--chat needs a chat template and this model's tokenizer has none: leave --chat out")
+    message = {"role": "user", "content": content}
+    text: str = tokenizer.apply_chat_template([message], tokenize=False, add_generation_prompt=True)
+    return text
 
 
 def _ids(tokenizer: Any, text: str) -> list[int]:

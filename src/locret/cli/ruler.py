@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -37,12 +37,13 @@ def ruler_command(
     """
     with output(as_json) as written:
         from locret.cli.progress import reading
+        from locret.cli.tokenizers import load_tokenizer
         from locret.eval.ruler import Recipe, Sources, write_records
 
         recipe = Recipe(task, length, samples, seed, Sources(essay, questions))
         with reading(written.notes, f"{task}, {length} tokens") as progress:
             made = write_records(
-                out, recipe, _tokenizer(model), lambda done, total: progress(done * length, total * length)
+                out, recipe, load_tokenizer(model), lambda done, total: progress(done * length, total * length)
             )
         written.notes.print(
             f"{out}: {made.samples} samples of {made.shortest} to {made.longest} tokens", soft_wrap=True
@@ -52,19 +53,3 @@ def ruler_command(
         written.result.update(
             task=task, samples=made.samples, length=length, shortest=made.shortest, longest=made.longest, out=str(out)
         )
-
-
-def _tokenizer(name: str) -> Any:
-    """The tokenizer of "builtin", a folder or a hub id; no weights are read."""
-    from transformers import AutoTokenizer
-
-    from locret.errors import LocretError
-    from locret.models.loading import BUILTIN
-
-    try:
-        return AutoTokenizer.from_pretrained(str(BUILTIN) if name == "builtin" else name)
-    except Exception as error:  # transformers raises whatever its parts raise
-        raise LocretError(
-            f"the tokenizer of {name!r} could not be loaded ({type(error).__name__}): "
-            "check the folder, the id or the network"
-        ) from error

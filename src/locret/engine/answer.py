@@ -16,6 +16,7 @@ from locret.engine.memory import peak_memory_bytes
 from locret.engine.sampling import Sampling
 from locret.engine.session import Result, Session, Stats
 from locret.errors import LocretError
+from locret.models.placement import devices_of
 
 
 class Answer:
@@ -98,6 +99,7 @@ class Answer:
             kv_bytes=self.cache.kv_bytes,
             prefill_seconds=self.session.prefill_seconds,
             decode_seconds=self.seconds,
-            peak_memory_bytes=peak_memory_bytes(self.model.device),
+            peak_memory_bytes=peak_memory_bytes(devices_of(self.model)),
+            offloaded_bytes=self.cache.offloaded_bytes,
         )
         return Result(self.transcript.text if self.transcript else "", self.tokens, stats, after)

@@ -10,14 +10,16 @@ import torch
 from torch import Tensor
 from transformers import LogitsProcessorList
 
-from locret.attention.select import use_attention
+from locret.attention.select import check_attention, use_attention
 from locret.cache.budget import Budget
 from locret.cache.budget_cache import BudgetCache
+from locret.cache.storage import Storage
 from locret.engine.answer import Answer
 from locret.engine.sampling import Sampling
 from locret.engine.session import Result, Session
 from locret.errors import LocretError
 from locret.models.families import decoder_of
+from locret.models.placement import input_device
 from locret.policies.base import Policy
 
 Progress = Callable[[int, int], None]
@@ -32,7 +34,7 @@ class Engine:
         policy: what to keep.
         budget: how much to keep, and how to read.
         attention: registered attention to compute with; None keeps the model's own.
-        storage: registered storage of the kept units.
+        storage: how kept units are held: a registered name, or a maker of empty storages.
 
     Raises:
         LocretError: the model, policy or names do not fit.
@@ -46,13 +48,15 @@ class Engine:
         policy: Policy,
         budget: Budget,
         attention: str | None = "split",
-        storage: str = "dense",
+        storage: str | Callable[[], Storage] = "dense",
     ) -> None:
         with use_attention(model, attention):  # an unknown name should fail here, not at the first prompt
             self.model, self.tokenizer = model, tokenizer
         self.policy, self.budget = policy, budget
         self.attention, self.storage = attention, storage
-        self._new_cache()
+        cache = self._new_cache()
+        chooses = getattr(cache.layers[cache.budgeted[0]].storage, "keeps_everything", False)
+        check_attention(attention, policy.evicts, chooses, budget.positions)
 
     @torch.no_grad()
     def prefill(
@@ -140,7 +144,7 @@ class Engine:
 
     def _read(self, cache: BudgetCache, ids: Tensor, progress: Progress | None) -> Tensor:
         """Feed `ids` [1, tokens] piece by piece; logits [vocab] of the last position."""
-        decoder, device = decoder_of(self.model), self.model.device
+        decoder, device = decoder_of(self.model), input_device(self.model)
         *body, last = ids.split(cache.plan(ids.shape[1]), dim=-1)
         done = 0
         with use_attention(self.model, self.attention):

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 
 import torch
 
 
-def peak_memory_bytes(device: torch.device) -> int:
-    """Peak bytes on a CUDA device; on the CPU the peak resident size of the whole process (0 where unknown)."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
+def peak_memory_bytes(devices: Iterable[torch.device]) -> int:
+    """Peak bytes on all CUDA devices; without one the peak resident size of the whole process (0 where unknown)."""
+    cards = [device for device in devices if device.type == "cuda"]
+    if cards:
+        return sum(map(torch.cuda.max_memory_allocated, cards))
     try:
         import resource
     except ImportError:  # Windows

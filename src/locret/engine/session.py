@@ -37,6 +37,11 @@ class Session:
         """Bytes of keys and values that are held."""
         return self.cache.kv_bytes
 
+    @property
+    def offloaded_bytes(self) -> int:
+        """Those of `kv_bytes` that are not on the device."""
+        return self.cache.offloaded_bytes
+
     def fork(self) -> Session:
         """A session with a cache of its own; tensors are shared until the two differ."""
         return Session(self.cache.fork(), self.logits, self.token_ids, self.prefill_seconds, self.pending)
@@ -50,9 +55,10 @@ class Stats:
         prompt_tokens: tokens read before it.
         new_tokens: tokens generated.
         kept_tokens: units per KV head that were stored when it began.
-        kv_bytes: bytes of keys and values when it ended.
+        kv_bytes: bytes of keys and values when it ended, wherever they were held.
         prefill_seconds, decode_seconds: time spent reading and writing.
-        peak_memory_bytes: the device's peak, or the process' where the model runs on the CPU.
+        offloaded_bytes: those of `kv_bytes` that were not on the device.
+        peak_memory_bytes: the devices' peaks, or the process' where the model runs on the CPU.
     """
 
     prompt_tokens: int
@@ -62,6 +68,7 @@ class Stats:
     prefill_seconds: float
     decode_seconds: float
     peak_memory_bytes: int
+    offloaded_bytes: int = 0
 
 
 @dataclass(frozen=True)

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import MISSING, asdict, dataclass, fields
 from fractions import Fraction
 from typing import Any
 
 from locret.cache.budget import Budget, Positions
 from locret.errors import LocretError
 from locret.eval.needles import SPLITS
+from locret.eval.quizzes.names import Kind, keys_of, kind_of
 from locret.eval.reading import CHUNKED, Compared, prefill_of
-from locret.eval.tasks import get_task
 
 LONG = 16384
 SHORT_CHUNK, LONG_CHUNK = 256, 1024
@@ -52,14 +52,16 @@ class Grid:
 
     Attributes:
         tasks: names of tasks.
-        lengths: tokens a document.
+        lengths: tokens a document; what has a document of its own is cut to this length.
         budgets: units per KV head, or fractions of the length such as Fraction(1, 16).
-        samples: questions a cell.
+        samples: questions a cell, at most; a file may hold fewer.
         seeds: of the documents; every policy and budget sees the same ones.
-        keys: questions a document; None takes the task's own number.
+        keys: facts hidden in a document of a template; None takes the task's own number.
         split: "heldout" hides keys that the built-in model was not trained on, "trained" those that it was.
         query_first: the question also stands before the document.
         rule: how budgets are made.
+        chat: prompts stand in the tokenizer's chat template.
+        max_new_tokens: tokens of an answer at most, where the task would allow more.
     """
 
     tasks: tuple[str, ...]
@@ -71,10 +73,12 @@ class Grid:
     split: str = "heldout"
     query_first: bool = False
     rule: BudgetRule = BudgetRule()
+    chat: bool = False
+    max_new_tokens: int | None = None
 
     def __post_init__(self) -> None:
         for name in self.tasks:
-            get_task(name)
+            kind_of(name)
         for what in ("tasks", "lengths", "budgets", "seeds"):
             if not getattr(self, what):
                 raise LocretError(f"no {what} are given: name at least one")
@@ -82,6 +86,8 @@ class Grid:
             raise LocretError(f"samples is {self.samples}: ask at least 1 question a cell")
         if self.keys is not None and self.keys < 1:
             raise LocretError(f"keys is {self.keys}: hide at least 1 fact in a document")
+        if self.max_new_tokens is not None and self.max_new_tokens < 1:
+            raise LocretError(f"max_new_tokens is {self.max_new_tokens}: allow at least 1")
         if self.split not in SPLITS:
             raise LocretError(f"split is {self.split!r}: choose one of {', '.join(SPLITS)}")
         for length in self.lengths:
@@ -96,6 +102,7 @@ class Cell:
     """One cell of the grid: the settings that its score depends on.
 
     `prefill` says how the policy reads: "chunked" in fixed memory, or "dense" in memory that grows with the document.
+    `data` names the file that examples come from, with a digest; "" for what is made here. The rest is the grid's.
     """
 
     policy: str
@@ -108,12 +115,46 @@ class Cell:
     split: str
     query_first: bool
     prefill: str = CHUNKED
+    chat: bool = False
+    max_new_tokens: int | None = None
+    data: str = ""
 
     def as_json(self) -> dict[str, Any]:
         """The settings as one flat object; `budget` is the budget's size."""
         flat = asdict(self)
         budget = flat.pop("budget")
         return {**flat, "budget": budget.pop("size"), **budget}
+
+    @classmethod
+    def from_json(cls, flat: Mapping[str, Any]) -> Cell:
+        """The cell of a flat object; settings that did not exist when it was written have their defaults."""
+        known = {**DEFAULTS, **flat}
+        budget = Budget(known["budget"], **{one.name: known[one.name] for one in fields(Budget) if one.name != "size"})
+        own = {one.name: known[one.name] for one in fields(cls) if one.name != "budget"}
+        return cls(budget=budget, **own)
+
+
+DEFAULTS = {one.name: one.default for kind in (Cell, Budget) for one in fields(kind) if one.default is not MISSING}
+
+
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """How much of a task there is to evaluate: see `cells`.
+
+    Attributes:
+        length: tokens a document.
+        samples: questions.
+        data: name and digest of the file that examples come from.
+    """
+
+    length: int
+    samples: int
+    data: str = ""
+
+
+def as_wanted(task: str, length: int, samples: int) -> Extent:
+    """As much as the grid says: true of what is made here."""
+    return Extent(length, samples)
 
 
 def size_of(budget: int | Fraction, length: int) -> int:
@@ -143,11 +184,21 @@ def parse_budget(text: str) -> int | Fraction:
     return value
 
 
-def cells(grid: Grid, policies: Mapping[str, Compared]) -> Iterator[Cell]:
-    """All cells. A policy that evicts nothing has one cell for all budgets, with the length as its budget."""
+def cells(
+    grid: Grid, policies: Mapping[str, Compared], extent: Callable[[str, int, int], Extent] = as_wanted
+) -> Iterator[Cell]:
+    """All cells. A policy that evicts nothing has one cell for all budgets, with the length as its budget.
+
+    Args:
+        grid: what is wanted.
+        policies: by the name that rows carry.
+        extent: (task, length, samples) -> how much of that there is.
+    """
     for task in grid.tasks:
-        keys = min(grid.keys or get_task(task).keys, grid.samples)
-        for length in grid.lengths:
+        for wanted in grid.lengths:
+            found = extent(task, wanted, grid.samples)
+            keys = min(grid.keys or keys_of(task), found.samples) if kind_of(task) is Kind.TEMPLATE else 1
+            length = found.length
             for seed in grid.seeds:
                 for name, policy in policies.items():
                     for budget in grid.budgets if policy.evicts else (length,):
@@ -156,10 +207,13 @@ def cells(grid: Grid, policies: Mapping[str, Compared]) -> Iterator[Cell]:
                             task=task,
                             length=length,
                             budget=grid.rule.budget(size_of(budget, length), length),
-                            samples=grid.samples,
+                            samples=found.samples,
                             seed=seed,
                             keys=keys,
                             split=grid.split,
                             query_first=grid.query_first,
                             prefill=prefill_of(policy),
+                            chat=grid.chat,
+                            max_new_tokens=grid.max_new_tokens,
+                            data=found.data,
                         )

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
-import os
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from locret.errors import LocretError
-from locret.eval.grid import Cell
-from locret.eval.reading import CHUNKED
+from locret.eval.grid import DEFAULTS, Cell
+from locret.eval.lines import LineFile
+
+RESULTS = "results.jsonl"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,17 +31,23 @@ class Subject:
     dtype: str
     filler: str
 
+    @classmethod
+    def from_json(cls, flat: Mapping[str, Any]) -> Subject:
+        """The subject of a row."""
+        return cls(**{name: flat[name] for name in cls.__slots__})
+
 
 @dataclass(frozen=True, slots=True)
 class Measures:
     """What came out of a cell.
 
     Attributes:
-        score: per cent of the questions answered right.
-        low, high: 95 % interval of the score, per cent.
+        score: per cent, as the task scores: of the questions answered right, where an answer is right or wrong.
+        low, high: 95 % interval of the score, per cent (`intervals.bootstrap`).
         kv_bytes: bytes of keys and values after reading a document, the largest of them.
         prefill_seconds: seconds to read a document, the mean.
         decode_seconds: seconds to read a question and answer it, the mean.
+        parts: parts of the score by name, where the task's authors report some.
     """
 
     score: float
@@ -50,6 +56,12 @@ class Measures:
     kv_bytes: int
     prefill_seconds: float
     decode_seconds: float
+    parts: Mapping[str, float] = field(default_factory=dict)
+
+    @classmethod
+    def from_json(cls, flat: Mapping[str, Any]) -> Measures:
+        """The measures of a row; KeyError if it lacks one."""
+        return cls(**{name: flat[name] for name in cls.__slots__ if name != "parts"}, parts=flat.get("parts", {}))
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +74,15 @@ class Row:
 
     def as_json(self) -> dict[str, Any]:
         """One flat object: settings, measures, subject."""
-        return {**self.cell.as_json(), **asdict(self.measures), **asdict(self.subject)}
+        measures = asdict(self.measures)
+        if not measures["parts"]:
+            del measures["parts"]
+        return {**self.cell.as_json(), **measures, **asdict(self.subject)}
+
+    @classmethod
+    def from_json(cls, flat: Mapping[str, Any]) -> Row:
+        """The row of a line; KeyError if it lacks a field."""
+        return cls(Cell.from_json(flat), Measures.from_json(flat), Subject.from_json(flat))
 
 
 class ResultFile:
@@ -77,37 +97,31 @@ class ResultFile:
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self.path = folder / "results.jsonl"
-        self._rows = self._read() if self.path.exists() else []
+        self.folder = folder
+        self._file = LineFile(folder / RESULTS)
+        self.path.touch()  # a shard without a cell has results, too: none
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return self._file.path
 
     def find(self, cell: Cell, subject: Subject) -> Row | None:
         """The row of this very cell, if it is in the file; the last one where there are several."""
         wanted = {**cell.as_json(), **asdict(subject)}
-        for row in reversed(self._rows):
-            if wanted.items() <= row.items() and all(name in row for name in Measures.__slots__):
-                return Row(cell, Measures(**{name: row[name] for name in Measures.__slots__}), subject)
+        for line in reversed(self._file.lines):
+            row = {**DEFAULTS, **line}  # older rows do not say all settings
+            if wanted.items() <= row.items() and all(name in row for name in MEASURED):
+                return Row(cell, Measures.from_json(row), subject)
         return None
+
+    def rows(self) -> list[Row]:
+        """All whole rows of the file, in order."""
+        return [Row.from_json(line) for line in self._file.lines if line.keys() >= MEASURED]
 
     def append(self, row: Row) -> None:
         """Add a row; it is on the disk when this returns."""
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row.as_json()) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        self._rows.append(row.as_json())
+        self._file.append(row.as_json())
 
-    def _read(self) -> list[dict[str, Any]]:
-        """All whole rows; half a line at the end, left by a run that was killed, is cut off the file."""
-        data = self.path.read_bytes()
-        whole, _, half = data.rpartition(b"\n")
-        if half:
-            os.truncate(self.path, len(data) - len(half))
-        rows: list[dict[str, Any]] = []
-        for number, line in enumerate(whole.splitlines(), start=1):
-            try:
-                rows.append({"prefill": CHUNKED, **json.loads(line)})  # older rows do not say it
-            except (ValueError, TypeError):
-                raise LocretError(
-                    f"{self.path}, line {number} is not a JSON object: remove the line, or choose another folder"
-                ) from None
-        return rows
+
+MEASURED = {one.name for one in fields(Measures)} - {"parts"}

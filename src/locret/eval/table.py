@@ -17,7 +17,8 @@ def rich_table(rows: Sequence[Row], title: str | None = None) -> Table:
     """One line a row, for the terminal."""
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=0)
     for name in COLUMNS:
-        table.add_column(name, justify="right" if name in NUMERIC else "left", no_wrap=True)
+        # a long name is folded, so that figures stay whole on a narrow terminal
+        table.add_column(name, justify="right" if name in NUMERIC else "left", no_wrap=name != "task", overflow="fold")
     previous: tuple[str, int] | None = None
     for row in rows:
         block = (row.cell.task, row.cell.length)

@@ -13,6 +13,7 @@ from typing import Any
 from torch import nn
 
 from locret.models.families import attention_modules, family_of
+from locret.models.placement import is_plain, weights_of
 
 SAMPLES_PER_LAYER = 4
 MAX_LAYERS = 16
@@ -20,9 +21,9 @@ TOLERANCE = 0.02  # relative distance; bf16 rounding moves a weight by 0.4 % at 
 
 
 def fingerprint_of(model: nn.Module) -> tuple[float, ...]:
-    """Samples of the last attention projection of up to 16 layers; empty where weights are not floating point."""
+    """Samples of the last attention projection of up to 16 layers; empty for quantised weights."""
     name = family_of(model.config).projections[-1]
-    return fingerprint_of_weights(module.get_submodule(name).weight for module in attention_modules(model))
+    return fingerprint_of_weights(weights_of(module.get_submodule(name) for module in attention_modules(model)))
 
 
 def fingerprint_of_weights(weights: Iterable[Any]) -> tuple[float, ...]:
@@ -33,8 +34,8 @@ def fingerprint_of_weights(weights: Iterable[Any]) -> tuple[float, ...]:
     """
     samples: list[float] = []
     for weight in islice(weights, MAX_LAYERS):
-        if weight.dim() != 2 or not weight.dtype.is_floating_point or weight.element_size() < 2:
-            return ()  # packed by a quantiser
+        if not is_plain(weight) or weight.dim() != 2:
+            return ()
         flat = weight.detach().flatten()
         step = max(1, flat.numel() // SAMPLES_PER_LAYER)
         samples += [float(f"{x:.6g}") for x in flat[::step][:SAMPLES_PER_LAYER].float().tolist()]

@@ -19,6 +19,7 @@ from transformers.activations import ACT2FN
 from locret.errors import LocretError
 from locret.models.families import Projections, Shapes, attention_modules, shapes_of, text_config
 from locret.models.fingerprint import same_backbone
+from locret.models.placement import compute_dtype, device_of
 
 if TYPE_CHECKING:
     from locret.models.card import Card
@@ -174,8 +175,6 @@ class RetainingHeads(nn.Module):
 
     def place_beside(self, model: nn.Module) -> None:
         """Move every head to the device and dtype that its layer computes in."""
+        config = text_config(model.config)
         for head, module in zip(self.layers, attention_modules(model), strict=True):
-            weight = next(p for p in module.parameters())
-            # Weights packed by a quantiser are not floating point; their layers compute in the model's dtype.
-            dtype = weight.dtype if weight.dtype.is_floating_point else text_config(model.config).dtype
-            head.to(device=weight.device, dtype=dtype)
+            head.to(device=device_of(module), dtype=compute_dtype(module, config))

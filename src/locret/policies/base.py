@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, Field, dataclass, fields
 from typing import Any, ClassVar, Protocol, TypeVar
 
 import torch
@@ -96,14 +96,24 @@ def list_policies() -> list[str]:
     return _policies.names()
 
 
+def policy_options(name: str) -> dict[str, Field[Any]]:
+    """The options of a policy: the fields of its dataclass, by name.
+
+    Raises:
+        LocretError: unknown policy.
+    """
+    factory: Any = _policies.get(name)
+    return {field.name: field for field in fields(factory)}
+
+
 def get_policy(name: str, **options: Any) -> Policy:
-    """A policy by name, with its options (the fields of its dataclass).
+    """A policy by name, with its options.
 
     Raises:
         LocretError: unknown policy, an option it does not have, or one that it needs and was not given.
     """
     factory: Any = _policies.get(name)
-    known = {field.name: field for field in fields(factory)}
+    known = policy_options(name)
     unknown = sorted(options.keys() - known.keys())
     if unknown:
         raise LocretError(f"policy {name!r} has no option {unknown[0]!r}: its options are {sorted(known) or 'none'}")

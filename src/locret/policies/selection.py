@@ -34,3 +34,10 @@ def select(scores: Tensor, size: int, protect: int = 0) -> Tensor:
     kept = keep.nonzero()[:, -1].view(*scores.shape[:-1], places)  # row-major, so ascending in every head
     newest = torch.arange(units - protect, units, device=scores.device).expand(*scores.shape[:-1], protect)
     return torch.cat([kept, newest], dim=-1)
+
+
+def pin_newest(scores: Tensor, count: int) -> Tensor:
+    """A copy of the scores [batch, kv_heads, units] with +inf for the newest `count` units."""
+    pinned = scores.clone()
+    pinned[..., max(scores.shape[-1] - count, 0) :] = torch.inf
+    return pinned

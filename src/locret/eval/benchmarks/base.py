@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
+import numpy as np
+from numpy.typing import NDArray
+
 from locret.errors import LocretError
 from locret.registry import Registry
 
@@ -83,6 +86,19 @@ class Detailed(Protocol):
 
     def details(self, predictions: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         """The parts by name, and `samples` where not every line is scored."""
+        ...
+
+
+@runtime_checkable
+class Divided(Protocol):
+    """A task whose score is not simply the mean of its lines' scores."""
+
+    def columns(self, predictions: Sequence[Mapping[str, Any]]) -> NDArray[np.float64]:
+        """[lines, parts]: what each line counts to each part of the score, per cent; NaN where it does not."""
+        ...
+
+    def together(self, means: NDArray[np.float64]) -> NDArray[np.float64]:
+        """[..., parts] -> [...]: the score that the means of the parts make."""
         ...
 
 

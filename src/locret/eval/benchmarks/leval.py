@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from locret.errors import LocretError
 from locret.eval.benchmarks import leval_answers as answers
 from locret.eval.benchmarks import leval_scores as scores
@@ -14,6 +17,8 @@ from locret.eval.benchmarks.base import Example, register_benchmark_task
 from locret.eval.benchmarks.jsonl import Record, read_jsonl
 from locret.eval.benchmarks.leval_answers import Pair
 from locret.eval.benchmarks.leval_prompts import Layout, asked_of_the_world, closed, continued, open_ended
+
+Scorer = Callable[[Sequence[Pair]], scores.Scored]
 
 AUTOMATIC = ("exam", "f1", "rouge")  # the other records are judged by people or language models
 PREDICTION = "locret_pred"
@@ -29,12 +34,17 @@ class LEvalTask:
         layout: the prompt around document and instruction.
         scorer: answers with right answers in, per cent out.
         of_the_world: whether each question is also asked of the real world, without the document.
+        of_a_line: scores one line, where `scorer` cannot; `turns` parts of the score take turns with the lines.
+        together: the score out of the means of its parts.
     """
 
     name: str
     layout: Layout
-    scorer: Callable[[Sequence[Pair]], scores.Scored]
+    scorer: Scorer
     of_the_world: bool = False
+    of_a_line: Scorer | None = None
+    turns: int = 1
+    together: Callable[[NDArray[np.float64]], NDArray[np.float64]] = scores.mean
     benchmark: str = "leval"
     max_new_tokens: int = 512
 
@@ -63,6 +73,15 @@ class LEvalTask:
         """How many lines are scored, and the parts of the score."""
         pairs = self._pairs(predictions)
         return {"samples": len(pairs), **self.scorer(pairs).parts}
+
+    def columns(self, predictions: Sequence[Mapping[str, Any]]) -> NDArray[np.float64]:
+        """[lines, parts]: the parts of each line's score, per cent."""
+        each = [(self.of_a_line or self.scorer)([pair]) for pair in self._pairs(predictions)]
+        columns = np.array([[*scored.parts.values()] or np.atleast_1d(scored.score) for scored in each], dtype=float)
+        if self.turns == 1:
+            return columns
+        own = np.arange(len(columns))[:, None] % self.turns == np.arange(self.turns)  # [lines, parts]
+        return np.where(own, columns, np.nan)
 
     def _questions(self, index: int, record: Record) -> Iterator[Example]:
         instructions, golds = record.texts("instructions"), record.texts("outputs")
@@ -113,6 +132,8 @@ for _task in (
         "topic_retrieval_longchat",
         continued("topic_retrieval_longchat"),
         scores.by_topic(answers.as_they_are),
+        of_a_line=scores.exam(answers.as_they_are),
+        turns=scores.TOPICS,
     ),
     *(
         LEvalTask(name, open_ended(), scores.f1)
@@ -126,7 +147,7 @@ for _task in (
         )
     ),
     *(
-        LEvalTask(name, open_ended(), scores.rouge_mean)
+        LEvalTask(name, open_ended(), scores.rouge_mean, together=scores.geometric_mean)
         for name in (
             "gov_report_summ",
             "meeting_summ",

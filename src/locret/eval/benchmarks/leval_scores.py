@@ -6,6 +6,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import prod
 
+import numpy as np
+from numpy.typing import NDArray
+
 from locret.errors import LocretError
 from locret.eval.benchmarks.leval_answers import Pair, fact, loyalty
 from locret.eval.benchmarks.rouge import rouge
@@ -69,6 +72,18 @@ def rouge_mean(pairs: Sequence[Pair]) -> Scored:
     each = [rouge(answer, (gold,), ROUGE_KINDS) for answer, gold in pairs]
     parts = {kind: _percent([scores[kind] for scores in each]) for kind in ROUGE_KINDS}
     return Scored(prod(parts.values()) ** (1 / len(parts)), parts)
+
+
+def mean(parts: NDArray[np.float64]) -> NDArray[np.float64]:
+    """[..., parts] -> [...]: their mean; parts that nothing counts to are passed over."""
+    result: NDArray[np.float64] = np.nanmean(parts, axis=-1)
+    return result
+
+
+def geometric_mean(parts: NDArray[np.float64]) -> NDArray[np.float64]:
+    """[..., parts] -> [...]: their geometric mean, as `rouge_mean` makes one figure of three."""
+    result: NDArray[np.float64] = np.prod(parts, axis=-1) ** (1 / parts.shape[-1])
+    return result
 
 
 def _exam(prepare: Prepare, pairs: Sequence[Pair]) -> float:

@@ -45,7 +45,27 @@ def cut_middle(ids: Sequence[int], limit: int) -> list[int]:
     return [*ids[:half], *ids[len(ids) - half :]]
 
 
-def prompt_ids(tokenizer: Any, example: Example, limit: int | None = None, question_room: int = 0) -> PromptIds:
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """What a prompt stands in.
+
+    Attributes:
+        head: token ids before everything: the BOS token, or the beginning of a chat.
+        tail: text between a question and the beginning of its answer: the end of a chat's turn.
+    """
+
+    head: tuple[int, ...] = ()
+    tail: str = ""
+
+
+def plain_frame(tokenizer: Any) -> Frame:
+    """The BOS token, where the tokenizer has one."""
+    return Frame(() if tokenizer.bos_token_id is None else (tokenizer.bos_token_id,))
+
+
+def prompt_ids(
+    tokenizer: Any, example: Example, limit: int | None = None, question_room: int = 0, frame: Frame | None = None
+) -> PromptIds:
     """A prompt of at most `limit` tokens, made so by cutting the middle out of its document.
 
     Args:
@@ -54,23 +74,40 @@ def prompt_ids(tokenizer: Any, example: Example, limit: int | None = None, quest
         limit: tokens of the prompt at most; None cuts nothing.
         question_room: tokens to keep free for the question if it is shorter. With the longest question of a document
             here, all of its questions get the same context.
+        frame: what the prompt stands in; by default the tokenizer's BOS token.
 
     Raises:
         LocretError: instructions and question alone are longer.
     """
-    bos = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
-    before = bos + plain_ids(tokenizer, example.before)
+    frame = plain_frame(tokenizer) if frame is None else frame
+    question = question_ids(tokenizer, example, frame)
+    return PromptIds(context_ids(tokenizer, example, frame, limit, max(len(question), question_room)), question)
+
+
+def question_ids(tokenizer: Any, example: Example, frame: Frame) -> tuple[int, ...]:
+    """What follows the document: the question, and the beginning of the answer."""
+    return tuple(plain_ids(tokenizer, example.question + frame.tail + example.answer_prefix))
+
+
+def context_ids(
+    tokenizer: Any, example: Example, frame: Frame, limit: int | None = None, question_room: int = 0
+) -> tuple[int, ...]:
+    """Everything before the question; with `question_room` tokens behind it, it has at most `limit`.
+
+    Raises:
+        LocretError: instructions and question alone are longer.
+    """
+    before = [*frame.head, *plain_ids(tokenizer, example.before)]
     document = plain_ids(tokenizer, example.document)
-    question = plain_ids(tokenizer, example.question + example.answer_prefix)
     if limit is not None:
-        room = limit - len(before) - max(len(question), question_room)
+        room = limit - len(before) - question_room
         if room < 0:
             raise LocretError(
                 f"example {example.uid} does not fit {limit} tokens: its instructions and question alone have "
                 f"{limit - room}: give a higher limit"
             )
         document = cut_middle(document, room)
-    return PromptIds(tuple(before + document), tuple(question))
+    return (*before, *document)
 
 
 def whole_prompt_ids(tokenizer: Any, example: Example, limit: int | None = None) -> list[int]:

@@ -47,18 +47,21 @@ class RulerTask:
         Raises:
             LocretError: it cannot be read, or a line is no sample.
         """
-        for number, record in enumerate(read_jsonl(path)):
-            before, document, question = self.generator.wording.split(record.text("input"))
-            index = record.fields.get("index", number)
-            yield Example(
-                uid=str(index),
-                before=before,
-                document=document,
-                question=question,
-                label=record.texts("outputs"),
-                answer_prefix=record.fields.get("answer_prefix", ""),
-                extra={"index": index, "length": record.fields.get("length", 0)},
-            )
+        return (self.example(number, record) for number, record in enumerate(read_jsonl(path)))
+
+    def example(self, number: int, record: Record) -> Example:
+        """The example of one sample; `number` is its index if it has none."""
+        before, document, question = self.generator.wording.split(record.text("input"))
+        index = record.fields.get("index", number)
+        return Example(
+            uid=str(index),
+            before=before,
+            document=document,
+            question=question,
+            label=record.texts("outputs"),
+            answer_prefix=record.fields.get("answer_prefix", ""),
+            extra={"index": index, "length": record.fields.get("length", 0)},
+        )
 
     def prediction(self, example: Example, text: str) -> dict[str, Any]:
         """The line of a prediction file, with the fields that RULER's own scorer reads."""

@@ -1,0 +1,144 @@
+"""`locret plan`: the memory that reading a prompt takes, and what a memory has room for."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from locret.cli.common import (
+    ChunkOption,
+    DtypeOption,
+    JsonOption,
+    LocalOption,
+    Output,
+    PositionsOption,
+    StabilizersOption,
+    output,
+)
+
+if TYPE_CHECKING:
+    from locret.cache.budget import Budget
+    from locret.plan import Setting
+
+GPU = "cuda"
+DEVICES = (GPU, "cpu")
+
+
+def plan_command(
+    model: Annotated[
+        str,
+        typer.Option("--model", help="'builtin', a shape such as llama-3.1-8b, a folder, a hub id or a config.json."),
+    ] = "builtin",
+    length: Annotated[int, typer.Option(min=1, help="Tokens of the prompt.")] = 131072,
+    memory: Annotated[
+        str | None, typer.Option(help="Such as 24GB (1000^3 bytes) or 24GiB.", show_default="that of this machine")
+    ] = None,
+    budget: Annotated[
+        int | None, typer.Option(min=1, help="Units kept per KV head.", show_default="the largest that fits")
+    ] = None,
+    chunk: ChunkOption = None,
+    stabilizers: StabilizersOption = None,
+    local: LocalOption = None,
+    positions: PositionsOption = "true",
+    policy: Annotated[str, typer.Option(help="What is kept, and how: locret, quant4, locret+quant4 ...")] = "locret",
+    width: Annotated[int, typer.Option(min=1, help="Hidden width of the retaining heads.")] = 1024,
+    dtype: DtypeOption = "auto",
+    kv_bits: Annotated[int | None, typer.Option(help="Bits of a stored key or value.", show_default="by dtype")] = None,
+    weight_bits: Annotated[
+        int | None, typer.Option(help="Bits of a weight inside the layers: 8 or 4.", show_default="by dtype")
+    ] = None,
+    device: Annotated[
+        str | None, typer.Option(help="cuda or cpu.", show_default="cuda, or what this machine has")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Say what reading a prompt takes, whether it fits, and the largest budget that would.
+
+    Only the configuration is read, no weights. See docs/planning.md for what is counted.
+    """
+    if device not in (None, *DEVICES):
+        raise typer.BadParameter(f"--device is {device!r}: give one of {', '.join(DEVICES)}")
+    with output(as_json) as out:
+        import torch
+
+        from locret.cli.budget import prompt_budget
+        from locret.plan import find_config, largest_budget, setting_of
+        from locret.plan.memory import machine_memory, parse_memory
+
+        cuda = (device or (GPU if memory or torch.cuda.is_available() else "cpu")) == GPU
+        room = parse_memory(memory) if memory else machine_memory(cuda)
+
+        def make(size: int | None) -> Budget:
+            return prompt_budget(model, size, chunk, stabilizers, local, positions)
+
+        planned = make(budget)
+        setting = setting_of(
+            find_config(model),
+            dtype=dtype,
+            kv_bits=kv_bits,
+            weight_bits=weight_bits,
+            policy=policy,
+            width=width,
+            cuda=cuda,
+        )
+        largest = largest_budget(setting, length, make, room, least=max(1, (stabilizers or 0) + (local or 0)))
+        if budget is None and largest:
+            planned = make(largest)
+        _report(out, setting, length, planned, largest, room)
+
+
+def _report(out: Output, setting: Setting, length: int, planned: Budget, largest: int, room: int) -> None:
+    """Fill the JSON object, and print the same for people."""
+    from dataclasses import replace
+
+    from locret.eval.table import human_bytes
+    from locret.plan import estimate, longest_prompt
+    from locret.plan.estimate import FULL
+
+    needed = estimate(setting, length, planned)
+    whole = replace(setting, policy=FULL)
+    full = estimate(whole, length, planned)
+    out.result.update(
+        weights_bytes=needed.weights,
+        kv_bytes=needed.kv,
+        full_kv_bytes=needed.full_kv,
+        activation_bytes=needed.activations,
+        total_bytes=needed.total,
+        fits=needed.total + needed.reserve <= room,
+        budget=largest,
+        planned_budget=length if setting.policy == FULL else planned.size,
+        length=length,
+        memory_bytes=room,
+        reserve_bytes=needed.reserve,
+        heads_bytes=needed.heads,
+        full_total_bytes=full.total,
+        full_fits=full.total + full.reserve <= room,
+        full_length=longest_prompt(whole, planned, room),
+        peak_moment=needed.moment,
+        peak_terms={name: count for name, count in needed.terms.items() if count},
+    )
+    beyond = length > setting.sizes.max_length and planned.positions == "true"
+    if beyond:
+        out.result["note"] = (
+            f"{length} tokens are more than the model's window of {setting.sizes.max_length}: they are read with "
+            "--positions compact only"
+        )
+    if not out.verbatim:
+        return
+    found = out.result
+    lines = {
+        "weights": human_bytes(needed.weights),
+        "KV cache": f"{human_bytes(needed.kv)} at budget {found['planned_budget']} "
+        f"({human_bytes(needed.full_kv)} without eviction)",
+        "activations": f"{human_bytes(needed.activations)} (most in: {needed.moment})",
+        "total": f"{human_bytes(needed.total)} of {human_bytes(room - needed.reserve)}: "
+        + ("fits" if found["fits"] else "does not fit"),
+        "largest budget": str(largest) if largest else "none fits",
+        "full attention": ("fits" if found["full_fits"] else f"{human_bytes(full.total)}, does not fit")
+        + f"; up to {found['full_length']} tokens would",
+    }
+    for name, text in lines.items():
+        out.console.print(f"{name:>14}  {text}", soft_wrap=True, markup=False)
+    if beyond:
+        out.notes.print(found["note"], soft_wrap=True)

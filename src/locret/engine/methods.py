@@ -1,0 +1,105 @@
+"""Methods: what is kept, how it is held and what a query looks at, under one name (`locret+quant4`)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from locret.attention import list_attentions
+from locret.attention.select import check_attention, in_order
+from locret.cache.fit import check_policy, check_positions
+from locret.cache.storage import get_storage, list_storages
+from locret.errors import LocretError
+from locret.policies import list_policies
+
+NEUTRAL = {"policy": "full", "storage": "dense", "attention": "split"}
+_REGISTERS: dict[str, Callable[[], list[str]]] = {
+    "policy": list_policies,
+    "storage": list_storages,
+    "attention": list_attentions,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """Three choices that do not depend on each other, as names for `get_policy` and `Engine`.
+
+    Attributes:
+        policy: what is kept.
+        storage: how it is held.
+        attention: what a query looks at, and how that is computed.
+    """
+
+    policy: str = NEUTRAL["policy"]
+    storage: str = NEUTRAL["storage"]
+    attention: str = NEUTRAL["attention"]
+
+    @property
+    def name(self) -> str:
+        """The shortest expression that `parse` takes for it."""
+        parts = [getattr(self, kind) for kind, neutral in NEUTRAL.items() if getattr(self, kind) != neutral]
+        return "+".join(parts) or NEUTRAL["policy"]
+
+    def check(self, positions: str = "true") -> None:
+        """Refuse parts that contradict each other.
+
+        Raises:
+            LocretError: with the reason.
+        """
+        evicts = self.policy != NEUTRAL["policy"]  # the one policy that keeps everything
+        empty = get_storage(self.storage)
+        if not evicts and getattr(empty(), "takes_evicted", False):
+            raise LocretError(
+                f"storage {self.storage!r} lives on what is evicted, and policy {self.policy!r} evicts nothing: "
+                f"name another policy, as in streaming_llm+{self.storage}"
+            )
+        check_policy(self.storage, empty, evicts)
+        check_positions(self.storage, empty, positions)
+        check_attention(self.attention, evicts, getattr(empty(), "keeps_everything", False), positions)
+
+
+def parse(text: str) -> Method:
+    """The method that `text` names: policy, storage and attention joined by "+", in any order; each may be left out.
+
+    >>> parse("quant4+locret")
+    Method(policy='locret', storage='quant4', attention='split')
+    >>> parse("infllm").policy
+    'full'
+
+    Raises:
+        LocretError: an unknown part, two of one kind, or parts that contradict each other.
+    """
+    chosen: dict[str, str] = {}
+    for part in (part.strip() for part in text.split("+")):
+        kind = _kind(part, text)
+        if kind in chosen:
+            same = "twice" if chosen[kind] == part else f"beside {chosen[kind]!r}"
+            raise LocretError(f"method {text!r} names {kind} {part!r} {same}: name one {kind} at most")
+        chosen[kind] = part
+    method = Method(**{**NEUTRAL, **chosen})
+    method.check()
+    return method
+
+
+def list_methods() -> list[str]:
+    """Every part that is a method by itself; attentions that compute the same in another way are left out."""
+    storages = (name for name in list_storages() if name != NEUTRAL["storage"])
+    return sorted(name for name in (*list_policies(), *storages, *in_order) if _alone(name))
+
+
+def _alone(name: str) -> bool:
+    try:
+        parse(name)
+    except LocretError:
+        return False
+    return True
+
+
+def _kind(part: str, text: str) -> str:
+    kinds = [kind for kind, names in _REGISTERS.items() if part in names()]
+    if len(kinds) == 1:
+        return kinds[0]
+    if kinds:
+        raise LocretError(f"{part!r} in method {text!r} is both a {kinds[0]} and a {kinds[1]}: rename one")
+    known = "; ".join(f"{kind}: {', '.join(names())}" for kind, names in _REGISTERS.items())
+    raise LocretError(f"unknown part {part!r} in method {text!r}: choose from {known}")

@@ -1,0 +1,37 @@
+"""What came out of a cell, worked out from its predictions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from statistics import fmean
+from typing import Any
+
+from locret.eval.intervals import bootstrap
+from locret.eval.judging import judge
+from locret.eval.results import Measures
+
+
+def measures_of(task: str, lines: Sequence[Mapping[str, Any]]) -> Measures:
+    """Score, interval and means of a finished cell.
+
+    Args:
+        task: as `locret eval --tasks` takes it.
+        lines: its predictions, one a question.
+
+    Raises:
+        LocretError: there are none, or one lacks a field.
+    """
+    judged = judge(task, lines)
+    low, high = bootstrap(judged.columns, [line["document"] for line in lines], judged.together)
+    prefill: dict[Any, list[float]] = {}
+    for line in lines:  # all questions of a document tell the time of the one reading, unless each had its own
+        prefill.setdefault(line["document"], []).append(line["prefill_seconds"])
+    return Measures(
+        score=round(judged.score, 2),
+        low=round(low, 2),
+        high=round(high, 2),
+        kv_bytes=max(line["kv_bytes"] for line in lines),
+        prefill_seconds=round(fmean(map(fmean, prefill.values())), 4),
+        decode_seconds=round(fmean(line["decode_seconds"] for line in lines), 4),
+        parts={name: round(part, 2) for name, part in judged.parts.items()},
+    )

@@ -1,0 +1,1 @@
+"""Documents with questions, of whatever origin: templates, generators, or the original files of benchmarks."""

@@ -1,0 +1,63 @@
+"""Where a model computes, also where accelerate has moved its weights out of the way (`device_map`)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import torch
+from accelerate.utils import align_module_device
+from torch import Tensor, nn
+
+from locret.errors import LocretError
+
+PLAIN = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
+
+
+def device_of(module: nn.Module) -> torch.device:
+    """The device that a module computes on. Offloaded weights are on no device: accelerate's hook knows it then.
+
+    Raises:
+        LocretError: the weights are not loaded, and nothing says where they would be.
+    """
+    found = next((tensor.device for tensor in (*module.parameters(), *module.buffers())), torch.device("meta"))
+    if found.type != "meta":
+        return found
+    for part in module.modules():
+        device = getattr(getattr(part, "_hf_hook", None), "execution_device", None)
+        if device is not None:
+            return torch.device(device)
+    raise LocretError(f"the weights of {type(module).__name__} are not loaded: load the model with from_pretrained")
+
+
+def devices_of(model: Any) -> set[torch.device]:
+    """All devices that a model computes on."""
+    return {device_of(module) for module in (model.get_input_embeddings(), *model.get_decoder().layers)}
+
+
+def input_device(model: Any) -> torch.device:
+    """The device that token ids are looked up on; masks and positions are made there, too."""
+    return device_of(model.get_input_embeddings())
+
+
+def compute_dtype(module: nn.Module, config: Any) -> torch.dtype:
+    """The precision that a module computes in; one whose weights are packed computes in that of the configuration."""
+    weight = next(module.parameters(), None)
+    if weight is not None and weight.dtype in PLAIN:
+        return weight.dtype
+    return config.dtype or torch.get_default_dtype()
+
+
+def is_plain(weight: Any) -> bool:
+    """Whether a weight is here, and its numbers are what they seem.
+
+    A quantiser packs weights into integers, or into a class of its own that may pose as floating point.
+    """
+    return type(weight) in (Tensor, nn.Parameter) and not weight.is_meta and weight.dtype in PLAIN
+
+
+def weights_of(modules: Iterable[nn.Module]) -> Iterator[Tensor | None]:
+    """The weight of each module, fetched for the moment where it is offloaded; None for a module without."""
+    for module in modules:
+        with align_module_device(module):
+            yield getattr(module, "weight", None)

@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from typer.testing import Result
+
+from tests.cli.conftest import Run, error_line, only_json
+from tests.conftest import tiny_llama
+
+FIELDS = {"weights_bytes", "kv_bytes", "full_kv_bytes", "activation_bytes", "total_bytes", "fits", "budget"}
+PAPER = ("plan", "--model", "llama-3.1-8b", "--length", 131072, "--memory", "24GB")
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    tiny_llama().config.save_pretrained(tmp_path)
+    return tmp_path / "config.json"
+
+
+def test_what_fits_in_24_gb(run: Run) -> None:
+    found = only_json(run(*PAPER, "--json"))
+    assert found.keys() > FIELDS
+    assert found["weights_bytes"] == 2 * 8_030_261_248
+    assert found["full_kv_bytes"] == 16 * 2**30
+    assert found["fits"] is True and found["full_fits"] is False
+    # Without --budget the plan is for the largest one.
+    assert found["budget"] == found["planned_budget"] > 16384
+    assert found["total_bytes"] + found["reserve_bytes"] <= 24 * 10**9
+    assert found["total_bytes"] == found["weights_bytes"] + found["kv_bytes"] + found["activation_bytes"]
+
+
+def test_a_given_budget_is_planned(run: Run) -> None:
+    options = ("--budget", 16384, "--chunk", 1024, "--stabilizers", 2500, "--local", 100)
+    found = only_json(run(*PAPER, *options, "--json"))
+    assert found["planned_budget"] == 16384
+    assert found["kv_bytes"] == (16384 + 100) * 131072
+    largest = found["budget"]
+    at = only_json(run(*PAPER, *options, "--budget", largest, "--json"))
+    beyond = only_json(run(*PAPER, *options, "--budget", largest + 1, "--json"))
+    assert (at["fits"], beyond["fits"]) == (True, False)
+
+
+def test_fewer_bits_leave_room(run: Run) -> None:
+    plain, packed = (
+        only_json(run(*PAPER, "--json", *more)) for more in ((), ("--kv-bits", 4, "--weight-bits", 4))
+    )  # fmt: skip
+    assert packed["weights_bytes"] < 0.4 * plain["weights_bytes"]
+    assert packed["budget"] > 2 * plain["budget"]
+    assert packed["full_kv_bytes"] == plain["full_kv_bytes"]
+
+
+def test_full_attention_does_not_fit(run: Run) -> None:
+    found = only_json(run(*PAPER, "--policy", "full", "--json"))
+    assert found["kv_bytes"] == found["full_kv_bytes"]
+    assert (found["fits"], found["budget"]) == (False, 0)
+    assert 16384 < found["full_length"] < 131072
+    again = only_json(run(*PAPER[:-2], "--policy", "full", "--memory", "40GB", "--json"))
+    assert again["fits"] is True
+
+
+def test_a_configuration_file_is_enough(run: Run, config: Path) -> None:
+    for name in (config, config.parent):
+        found = only_json(run("plan", "--model", name, "--length", 400, "--memory", "1GB", "--json"))
+        assert found["weights_bytes"] == sum(weight.nbytes for weight in tiny_llama().parameters())
+
+
+def test_without_memory_it_is_this_machine(run: Run) -> None:
+    found = only_json(run("plan", "--length", 4096, "--device", "cpu", "--json"))
+    assert found["memory_bytes"] > 10**8
+    assert found["reserve_bytes"] == 0
+
+
+def test_for_people(run: Run) -> None:
+    done: Result = run(*PAPER, "--budget", 16384, "--chunk", 1024)
+    assert done.exit_code == 0
+    assert "16.0 GiB without eviction" in done.stdout
+    assert "fits" in done.stdout and "largest budget" in done.stdout
+    assert "does not fit" in run(*PAPER, "--policy", "full").stdout
+
+
+def test_a_prompt_beyond_the_window_gets_a_note(run: Run) -> None:
+    options = ("plan", "--length", 100_000, "--memory", "1GB")
+    assert "window of 32768" in only_json(run(*options, "--json"))["note"]
+    assert "note" not in only_json(run(*options, "--positions", "compact", "--json"))
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--memory", "24 apples"), "memory is '24 apples'"),
+        (("--model", "no/such/model"), "or name a shape: llama-3.1-8b"),
+        (("--policy", "none"), "unknown part 'none'"),
+        (("--kv-bits", 5), "KV bits are 5"),
+        (("--weight-bits", 5), "weight bits are 5"),
+        (("--budget", 10, "--stabilizers", 20), "budget size is 10"),
+        (("--positions", "other"), "budget positions is 'other'"),
+    ],
+)
+def test_bad_values_are_one_line(run: Run, options: tuple[str, ...], words: str) -> None:
+    assert words in error_line(run("plan", "--length", 100, *options))
+
+
+@pytest.mark.parametrize("options", [("--length", 0), ("--device", "tpu"), ("--budget", 0), ("--no-such-flag",)])
+def test_bad_usage_exits_with_2(run: Run, options: tuple[str, ...]) -> None:
+    assert run("plan", *options).exit_code == 2

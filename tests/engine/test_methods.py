@@ -1,0 +1,106 @@
+"""Methods by name: presets and expressions, and why some are refused."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+import torch
+
+import locret
+from locret.attention import list_attentions
+from locret.cache.storage import list_storages
+from locret.engine import Method, list_methods, parse
+from tests.conftest import make_policy, tiny_llama
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("full", Method()),
+        ("locret", Method("locret")),
+        ("quant2", Method("full", "quant2")),
+        ("quant4", Method("full", "quant4")),
+        ("quant8", Method("full", "quant8")),
+        ("infllm", Method("full", "infllm")),
+        ("minference", Method("full", "dense", "minference")),
+        ("full+dense+split", Method()),
+        ("locret+quant4", Method("locret", "quant4")),
+        ("quant4+locret", Method("locret", "quant4")),
+        ("locret + recall", Method("locret", "recall")),
+        ("streaming_llm+quant8", Method("streaming_llm", "quant8")),
+        ("minference+quant4", Method("full", "quant4", "minference")),
+        ("offloaded+minference", Method("full", "offloaded", "minference")),
+        ("eager+disk+h2o", Method("h2o", "disk", "eager")),
+    ],
+)
+def test_expressions_name_methods(text: str, expected: Method) -> None:
+    assert parse(text) == expected
+    assert parse(expected.name) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("kivi", "unknown part 'kivi' in method 'kivi': choose from policy: full, h2o"),
+        ("", "unknown part ''"),
+        ("locret+", "unknown part ''"),
+        ("Locret", "unknown part 'Locret'"),
+        ("locret+h2o", "names policy 'h2o' beside 'locret': name one policy at most"),
+        ("locret+locret", "names policy 'locret' twice"),
+        ("offloaded+quant4", "names storage 'quant4' beside 'offloaded': name one storage at most"),
+        ("minference+eager", "names attention 'eager' beside 'minference'"),
+        ("infllm+locret", "storage 'infllm' keeps everything .* use it with policy 'full'"),
+        ("minference+streaming_llm", "does not work with a policy that evicts"),
+        ("minference+infllm", "does not work with a storage that shows each pass other units"),
+        ("recall", "storage 'recall' lives on what is evicted, and policy 'full' evicts nothing.*streaming_llm.recall"),
+        ("full+recall", "evicts nothing"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_with_the_reason(text: str, reason: str) -> None:
+    with pytest.raises(locret.LocretError, match=reason):
+        parse(text)
+
+
+def test_positions_are_checked_when_they_are_known() -> None:
+    parse("locret+quant4").check("compact")
+    for text in ("locret+recall", "minference"):
+        with pytest.raises(locret.LocretError, match='positions="true"'):
+            parse(text).check("compact")
+
+
+def test_the_list_holds_every_policy_and_what_stands_alone() -> None:
+    methods = list_methods()
+    assert set(locret.list_policies()) | {"infllm", "minference", "quant2", "quant4", "quant8"} <= set(methods)
+    assert not {"recall", "dense", "split", "masked", "eager"} & set(methods)
+    assert all(parse(name).name == name for name in methods)
+
+
+def test_no_name_has_two_meanings() -> None:
+    for one, other in itertools.combinations((locret.list_policies(), list_storages(), list_attentions()), 2):
+        assert not set(one) & set(other)
+
+
+def test_full_is_the_one_policy_that_keeps_everything() -> None:
+    model = tiny_llama()
+    assert [name for name in locret.list_policies() if not make_policy(name, model).evicts] == ["full"]
+
+
+METHODS = [*list_methods(), "locret+quant4", "streaming_llm+recall", "random+offloaded", "minference+disk"]
+
+
+@pytest.mark.parametrize("text", METHODS)
+def test_every_method_reads_and_answers(text: str) -> None:
+    model, method = tiny_llama(), parse(text)
+    engine = locret.Engine(
+        model,
+        policy=make_policy(method.policy, model),
+        budget=locret.Budget(size=40, chunk=32, stabilizers=8, local=10),
+        storage=method.storage,
+        attention=method.attention,
+    )
+    ids = torch.randint(1, 97, (1, 120), generator=torch.Generator().manual_seed(1))
+    result = engine.generate(engine.prefill(ids), 5)
+    assert len(result.token_ids) == 5
+    assert result.stats.kept_tokens == (120 if method.policy == "full" else 50)
+    assert 0 <= result.stats.offloaded_bytes <= result.stats.kv_bytes
