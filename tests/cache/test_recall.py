@@ -36,7 +36,7 @@ def test_a_pass_sees_what_the_definition_says(block: int, top: int, representati
     queries = torch.randn(ROWS, KV_HEADS * GROUP, total, DIM, generator=generator)
     worth = torch.randn(ROWS, KV_HEADS, total, generator=generator)
     values = torch.arange(total).float()[:, None].expand(ROWS, KV_HEADS, total, DIM).contiguous()
-    coded = Affine(bits=2, group=32)
+    coded = Affine(bits=4, group=64)
     coarse = coded.decode(coded.encode(keys), DIM)
     storage = make_recall(block=block, top=top, representatives=representatives, asked=asked)()
     heads = [(row, head) for row in range(ROWS) for head in range(KV_HEADS)]

@@ -9,7 +9,7 @@ import torch
 from transformers import DynamicCache, TextStreamer
 
 import locret
-from tests.conftest import make_policy, tiny_llama
+from tests.conftest import TINY_MODELS, make_policy, tiny_llama
 
 PROMPT = 150
 
@@ -91,6 +91,30 @@ def test_assisted_decoding_equals_greedy_decoding(model: Any) -> None:
         assistant_model=assistant,
     )  # fmt: skip
     assert found.tolist() == plain.tolist()
+
+
+# Families whose layers or positions are unlike Llama's.
+@pytest.mark.parametrize("positions", ["true", "compact"])
+@pytest.mark.parametrize("family", ["gemma3_text", "phi3", "smollm3"])
+def test_every_way_works_with_eviction_in_other_families(family: str, positions: str) -> None:
+    model = TINY_MODELS[family](initializer_range=0.5)
+    for way in ("beams", "several beams", "several samples"):
+        cache = cache_of(model, 48, positions=positions, decode_budget=4)
+        model.generate(ids(), max_new_tokens=20, past_key_values=cache, **WAYS[way])
+        assert cache.stored == 48 + 6 + 4
+    prompt = torch.cat([ids()[:, :50]] * 3, dim=-1)
+    cache = cache_of(model, 48, positions=positions)
+    plain = model.generate(prompt, max_new_tokens=20, past_key_values=cache, do_sample=False)
+    cache = cache_of(model, 48, positions=positions, prompt_length=PROMPT)
+    found = model.generate(prompt, max_new_tokens=20, past_key_values=cache, **WAYS["prompt lookup"])
+    assert found.tolist() == plain.tolist()
+
+
+def test_assisted_decoding_under_a_decode_budget_is_refused(model: Any) -> None:
+    cache = cache_of(model, 48, prompt_length=PROMPT, decode_budget=2)
+    prompt = torch.cat([ids()[:, :50]] * 3, dim=-1)
+    with pytest.raises(locret.LocretError, match=r"cannot be taken back.*and no decode_budget"):
+        model.generate(prompt, max_new_tokens=30, past_key_values=cache, **WAYS["prompt lookup"])
 
 
 def test_assisted_decoding_without_the_prompt_length_is_refused(model: Any) -> None:

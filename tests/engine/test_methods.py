@@ -8,7 +8,8 @@ import pytest
 import torch
 
 import locret
-from locret.attention import list_attentions
+from locret.attention import Pattern, Patterns, list_attentions, use_patterns
+from locret.cache import make_infllm, make_recall
 from locret.cache.storage import list_storages
 from locret.engine import Method, list_methods, parse
 from tests.conftest import make_policy, tiny_llama
@@ -86,6 +87,8 @@ def test_full_is_the_one_policy_that_keeps_everything() -> None:
     assert [name for name in locret.list_policies() if not make_policy(name, model).evicts] == ["full"]
 
 
+# With these something is hidden from a prompt as short as this one.
+SMALL = {"infllm": make_infllm(init=5, local=12, block=8, top=3), "recall": make_recall(block=8, top=3)}
 METHODS = [*list_methods(), "locret+quant4", "streaming_llm+recall", "random+offloaded", "minference+disk"]
 
 
@@ -104,3 +107,22 @@ def test_every_method_reads_and_answers(text: str) -> None:
     assert len(result.token_ids) == 5
     assert result.stats.kept_tokens == (120 if method.policy == "full" else 50)
     assert 0 <= result.stats.offloaded_bytes <= result.stats.kv_bytes
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("text", METHODS)
+def test_cuda_answers_as_the_cpu_does(text: str) -> None:
+    method = parse(text)
+    budget = locret.Budget(size=40, chunk=32, stabilizers=8, local=10)
+    ids = torch.randint(1, 97, (1, 203), generator=torch.Generator().manual_seed(1))
+    storage = SMALL.get(method.storage, method.storage)
+    sessions = []
+    for device in ("cpu", "cuda"):
+        model = tiny_llama().to(device)
+        policy = make_policy(method.policy, model)
+        engine = locret.Engine(model, policy=policy, budget=budget, storage=storage, attention=method.attention)
+        with use_patterns(model, Patterns(default=Pattern("vertical_and_slash", 30, 50))):
+            sessions.append(engine.prefill(ids))
+    torch.testing.assert_close(sessions[1].logits.cpu(), sessions[0].logits, rtol=1e-3, atol=1e-3)
+    if method.storage in ("offloaded", "infllm", "recall"):  # on the CPU there is nowhere else to be
+        assert sessions[0].offloaded_bytes == 0 < sessions[1].offloaded_bytes < sessions[1].kv_bytes

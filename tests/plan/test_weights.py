@@ -51,13 +51,15 @@ def test_a_token_goes_through_the_experts_it_is_sent_to() -> None:
     weights = sizes_of(wider("mixtral").config).weights
     experts = 3 * 3 * 3 * 96 * 256  # layers, experts, maps
     assert weights.linear - weights.active == experts // 3
+    assert weights.packable == weights.linear - experts - 3 * 3 * 96  # nor is the router an nn.Linear
 
 
 def test_packed_weights_have_scales() -> None:
     weights = sizes_of(wider("llama").config).weights
-    rest = 2 * (weights.total - weights.linear)
-    assert weights.nbytes(2, 4) == rest + weights.linear // 2 + weights.linear // 64 * 4
-    assert weights.nbytes(2, 8) == rest + weights.linear + weights.rows * 4
+    assert weights.packable == weights.linear
+    rest = 2 * (weights.total - weights.packable)
+    assert weights.nbytes(2, 4) == rest + weights.packable // 2 + weights.packable // 64 * 4
+    assert weights.nbytes(2, 8) == rest + weights.packable + weights.rows * 4
 
 
 @pytest.mark.parametrize(

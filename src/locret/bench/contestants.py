@@ -39,7 +39,7 @@ class Contestant(Protocol):
         ...
 
     def write(self, state: Any, tokens: int) -> None:
-        """Write an answer of so many tokens, greedily; the first is known, so this takes `tokens - 1` forward passes."""
+        """Write so many tokens, greedily; the first is known, so this takes `tokens - 1` forward passes."""
         ...
 
     def kv_bytes(self, state: Any) -> int:
@@ -101,15 +101,14 @@ class Bare:
     def read(self, ids: Sequence[int], progress: Progress | None = None) -> Reading:
         """In the same pieces as the engine; logits of the last position only."""
         cache, done, logits = self.new_cache(), 0, torch.empty(0)
-        pieces = chunk_plan(0, len(ids), len(ids), self.budget)
-        decoder = decoder_of(self.model)
-        tokens = torch.tensor([list(ids)])
+        keep_from_here = getattr(cache, "keep_from_here", lambda: None)
+        decoder, tokens = decoder_of(self.model), torch.tensor([list(ids)])
         with use_attention(self.model, self.attention):
-            for piece in pieces:
+            for piece in chunk_plan(0, len(ids), len(ids), self.budget):
+                if done == len(ids) - self.budget.local:
+                    keep_from_here()
                 part = tokens[:, done : done + piece].to(self.model.device)
                 done += piece
-                if done + self.budget.local >= len(ids):
-                    getattr(cache, "keep_from_here", lambda: None)()
                 if done < len(ids):
                     decoder(input_ids=part, past_key_values=cache, use_cache=True)
                 else:
@@ -117,6 +116,7 @@ class Bare:
                     logits = output.logits[0, -1].float()
                 if progress:
                     progress(done, len(ids))
+        keep_from_here()
         return Reading(cache, logits)
 
     def first(self, state: Reading) -> int:

@@ -24,7 +24,8 @@ class Budget:
         local: the last prompt tokens, read at the end and never evicted.
         positions: "true": every unit keeps its position in the prompt, which must fit the model's window;
             "compact": the kept units are moved together (keys re-rotated), so no position ever exceeds
-            size + chunk and the prompt may be of any length.
+            size + chunk and the prompt may be of any length. While an answer is evicted from, gaps stay until the next
+            position would exceed that.
         decode_budget: units kept on top of `size + local` while an answer is written; None keeps all of the answer.
         decode_every: tokens of the answer between two evictions; so many units more are held before each.
     """

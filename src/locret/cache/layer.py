@@ -225,7 +225,7 @@ class BudgetLayer(CacheLayerMixin):
         if self.seen - removed < self.cut_at:
             raise LocretError(
                 f"{removed} tokens cannot be taken back, as units were evicted after them: give the cache the "
-                "prompt_length, so that it knows what is decoding, or generate without assistance"
+                "prompt_length, so that it knows what is decoding, and no decode_budget, or generate without assistance"
             )
         kept = torch.arange(self.storage.units - removed, device=self.positions.device)
         self.storage = self.storage.gather(kept.expand(*self.positions.shape[:2], -1))

@@ -37,13 +37,14 @@ class Merged:
     Attributes:
         keys: whether keys are merged besides values.
         scored: an evicted unit counts exp(its score - the kept unit's score), at most 1, instead of 1.
-        threshold: cosine similarity below which an evicted unit is dropped.
+        threshold: cosine similarity below which an evicted unit is dropped. Lower ones help running text and hurt
+            retrieval: docs/storages.md.
         columns: keys, values, and fp32 weights [batch, kv_heads, units, 1]; None while empty.
     """
 
     keys: bool
     scored: bool = False
-    threshold: float = 0.6
+    threshold: float = 0.9
     columns: Columns | None = None
     takes_evicted: ClassVar[bool] = True
     moves_late: ClassVar[bool] = False  # a merged key cannot be told from one that arrived, so it is moved as it is

@@ -5,9 +5,10 @@ evicted units that answer its queries best. Recalled units are seen by that pass
 unit is ever there twice.
 
 A block answers a query as well as the best of its representatives does, its largest q . k. By default all units of a
-block are representatives, with a coarse copy of the key, in 2 bits, on the device: memory there grows by about a tenth
-of what is evicted. Fewer representatives, chosen by the policy's scores, take less and miss more (`docs/methods.md`):
-an evicted unit can only be found by what speaks for it. InfLLM's sum over queries and representatives was worse still.
+block are representatives, with a copy of their keys in 4 bits on the device: memory there grows by about a seventh of
+what is evicted (with keys and values in 16 bits). Fewer representatives, chosen by the policy's scores, take less and
+miss more (`docs/methods.md`): an evicted unit can only be found by what speaks for it. InfLLM's (arXiv 2402.04617) sum
+over queries and representatives was worse still.
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ class Recall:
     top: int = 16
     representatives: int | None = None
     asked: int = 64
-    codec: Codec = field(default_factory=lambda: Affine(bits=2, group=32))
+    codec: Codec = field(default_factory=lambda: Affine(bits=4, group=64))
     kept: Dense = field(default_factory=Dense)
     pending: Columns | None = None
     blocks: Blocks = field(default_factory=Blocks)
@@ -199,7 +200,7 @@ class Recall:
 
 
 def make_recall(
-    *, block: int = 128, top: int = 16, representatives: int | None = None, asked: int = 64, bits: int = 2
+    *, block: int = 128, top: int = 16, representatives: int | None = None, asked: int = 64, bits: int = 4
 ) -> Callable[[], Recall]:
     """A maker of empty storages with other parameters (see `Recall`), for `BudgetCache(storage=...)`.
 
@@ -211,4 +212,4 @@ def make_recall(
             raise LocretError(f"recall's {name} is {value}: give at least 1")
     if bits not in (2, 4, 8):
         raise LocretError(f"recall's bits are {bits}: choose 2, 4 or 8")
-    return lambda: Recall(block, top, representatives, asked, Affine(bits, group=32))
+    return lambda: Recall(block, top, representatives, asked, Affine(bits, group=64))

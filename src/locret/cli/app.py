@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import typer
 
+from locret.cli.bench import bench_command
 from locret.cli.common import guarded
 from locret.cli.convert import convert_command
 from locret.cli.demo import demo_command
@@ -25,6 +26,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "score": score_command,
     "ruler": ruler_command,
     "plan": plan_command,
+    "bench": bench_command,
 }
 
 app = typer.Typer(

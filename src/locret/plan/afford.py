@@ -12,10 +12,10 @@ from locret.engine.methods import NEUTRAL, parse
 from locret.errors import LocretError
 from locret.models.families import text_config
 from locret.models.loading import DTYPES
+from locret.models.quantisation import BITS as PACKED_BITS
 from locret.plan.estimate import Setting, estimate
 from locret.plan.kv import DENSE, unit_bytes
 from locret.plan.sizes import sizes_of
-from locret.plan.weights import PACKED_BITS
 
 BITS = {8: "quant8", 4: "quant4", 2: "quant2"}  # storages that hold units in fewer bits
 ON_DEVICE = frozenset({DENSE, *BITS.values(), "fp8"})  # storages whose units are on the device, as read or packed

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from torch import nn
 
 from locret.models.families import Shapes, decoder_of
 
-PACKED_BITS = (4, 8)
-GROUP = 64  # weights that share a 32-bit scale in 4 bits (bitsandbytes' NF4 without double quantisation)
+GROUP = 64  # weights that share a scale in 4 bits; in 8 bits it is those of a row
 SCALE_BYTES = 4
 
 
@@ -19,29 +19,31 @@ class Weights:
 
     Attributes:
         total: all of them; tied ones count once.
-        linear: those of linear maps inside the decoder layers, which weight quantisers pack.
-        rows: output rows of these maps.
-        largest: those of the largest single map; experts count one by one.
-        active: linear ones that one token goes through; of several experts only those it is sent to.
+        linear: those of linear maps inside the decoder layers, experts included.
+        active: of these the ones that one token goes through; of several experts only those it is sent to.
+        packable: those of `nn.Linear` modules, which is what a quantiser packs; experts are no such modules.
+        rows: output rows of these modules.
+        largest: weights of the largest of them.
     """
 
     total: int
     linear: int
+    active: int
+    packable: int
     rows: int
     largest: int
-    active: int
 
     def nbytes(self, element: int, bits: int | None = None) -> int:
         """Bytes of all weights.
 
         Args:
             element: bytes of a number in the model's precision.
-            bits: 4 or 8 for linear maps packed by bitsandbytes; None for the model's precision.
+            bits: 4 or 8 where bitsandbytes has packed them; None for the model's precision.
         """
         if bits is None:
             return self.total * element
-        scales = self.linear // GROUP if bits == 4 else self.rows
-        return (self.total - self.linear) * element + self.linear * bits // 8 + scales * SCALE_BYTES
+        scales = self.packable // GROUP if bits == 4 else self.rows
+        return (self.total - self.packable) * element + self.packable * bits // 8 + scales * SCALE_BYTES
 
 
 def count_weights(model: nn.Module, share: float = 1.0) -> Weights:
@@ -51,16 +53,18 @@ def count_weights(model: nn.Module, share: float = 1.0) -> Weights:
         model: a causal language model of transformers.
         share: the part of all experts that one token is sent to.
     """
-    own = [p.shape for p in decoder_of(model).layers.parameters()]  # type: ignore[union-attr]
-    maps = [shape for shape in own if len(shape) == 2]
-    stacks = [shape for shape in own if len(shape) == 3]  # experts: [experts, out, in]
-    dense, routed = sum(shape.numel() for shape in maps), sum(shape.numel() for shape in stacks)
+    layers: Any = decoder_of(model).layers
+    shapes = [weight.shape for weight in layers.parameters()]
+    dense = sum(shape.numel() for shape in shapes if len(shape) == 2)
+    routed = sum(shape.numel() for shape in shapes if len(shape) == 3)  # experts: [experts, out, in]
+    modules = [module.weight for module in layers.modules() if type(module) is nn.Linear]
     return Weights(
-        total=sum(p.numel() for p in model.parameters()),
+        total=sum(weight.numel() for weight in model.parameters()),
         linear=dense + routed,
-        rows=sum(shape[0] for shape in maps) + sum(shape[0] * shape[1] for shape in stacks),
-        largest=max([shape.numel() for shape in maps] + [shape[1] * shape[2] for shape in stacks]),
         active=dense + round(routed * share),
+        packable=sum(weight.numel() for weight in modules),
+        rows=sum(weight.shape[0] for weight in modules),
+        largest=max(weight.numel() for weight in modules),
     )
 
 

@@ -1,0 +1,93 @@
+"""`locret bench`: speed and memory of methods side by side, beside plain transformers and the limit."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from locret.cli.common import (
+    ChunkOption,
+    DeviceOption,
+    DtypeOption,
+    HeadsOption,
+    JsonOption,
+    LocalOption,
+    PositionsOption,
+    StabilizersOption,
+    output,
+)
+
+if TYPE_CHECKING:
+    from locret.bench.measure import Row
+
+
+def bench_command(
+    model: Annotated[
+        str,
+        typer.Option("--model", help="'builtin', a folder or a hub id; with --random-weights a shape or config, too."),
+    ] = "builtin",
+    heads: HeadsOption = None,
+    random_weights: Annotated[
+        bool, typer.Option("--random-weights", help="Make the model and its heads at random: speed only.")
+    ] = False,
+    width: Annotated[int, typer.Option(min=1, help="Hidden width of random heads.")] = 1024,
+    policies: Annotated[
+        str, typer.Option(help="Methods, 'transformers' (plain, full attention) and 'limit', separated by commas.")
+    ] = "locret,full,transformers,limit",
+    lengths: Annotated[str, typer.Option(help="Tokens of the prompts, separated by commas.")] = "4096",
+    budget: Annotated[
+        int | None, typer.Option(help="Units kept per KV head.", show_default="1024 for builtin, else 6000")
+    ] = None,
+    chunk: ChunkOption = None,
+    stabilizers: StabilizersOption = None,
+    local: LocalOption = None,
+    positions: PositionsOption = "true",
+    new_tokens: Annotated[int, typer.Option(min=1, help="Tokens of each answer.")] = 32,
+    repeats: Annotated[int, typer.Option(min=1, help="Rounds; medians are reported.")] = 3,
+    profile: Annotated[
+        bool, typer.Option("--profile", help="Where reading spends its time, and the roofline.")
+    ] = False,
+    dtype: DtypeOption = "auto",
+    device: DeviceOption = "auto",
+    seed: Annotated[int, typer.Option(help="Of random weights and tokens.")] = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """Time reading and writing. In every round all methods take turns, so a busy machine meets all of them alike.
+
+    'limit' reads the same chunks in the same memory with the same attention, and evicts at no cost: nothing is faster.
+    """
+    from locret.cli.lists import split, whole_number
+
+    names = split(policies, "--policies", str)
+    tokens = split(lengths, "--lengths", whole_number)
+    if min(tokens) < 1:
+        raise typer.BadParameter(f"--lengths has {min(tokens)}: give at least 1 token")
+    with output(as_json) as out:
+        from locret.bench.line_up import check_names, line_up
+        from locret.bench.measure import compare
+        from locret.cli.benching import load_for_bench, profiles, random_ids, setting, table, watching
+        from locret.cli.budget import prompt_budget
+
+        units = prompt_budget(model, budget, chunk, stabilizers, local, positions)
+        check_names(names, positions)
+        loaded = load_for_bench(model, heads, random_weights, width, dtype, device, seed)
+        ids = random_ids(loaded.model, max(tokens), seed)
+        contestants = line_up(names, loaded.model, lambda name: loaded.policy(name, seed), units, new_tokens)
+        rows: list[Row] = []
+        with watching(out.notes, sum(tokens) * len(names) * repeats, repeats) as watch:
+            for length in tokens:
+                rows += compare(
+                    contestants,
+                    ids[:length],
+                    repeats=repeats,
+                    new_tokens=new_tokens,
+                    device=loaded.model.device,
+                    warm_up=min(length, 2 * units.chunk + units.local),
+                    watch=watch,
+                )
+        out.result["results"] = [row.as_json(rows) for row in rows]
+        out.result["setting"] = setting(loaded, units, model, random_weights)
+        out.console.print(table(rows))
+        if profile:
+            profiles(out, loaded, contestants, ids, rows, units)

@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.cli.conftest import Run, error_line, only_json
+from tests.conftest import tiny_llama
+
+FIELDS = {"policy", "length", "prefill_seconds", "decode_tokens_per_second", "peak_memory_bytes", "kv_bytes"}
+QUICK = ("--budget", 32, "--chunk", 16, "--repeats", 2, "--new-tokens", 3)
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    tiny_llama().config.save_pretrained(tmp_path)
+    return tmp_path / "config.json"
+
+
+def test_random_weights_of_a_configuration(run: Run, config: Path) -> None:
+    options = ("--random-weights", "--width", 8, "--lengths", "90,60", "--policies", "locret,full,transformers,limit")
+    found = only_json(run("bench", "--model", config, *options, *QUICK, "--json"))
+    rows = found["results"]
+    assert [(row["policy"], row["length"]) for row in rows] == [
+        (name, length) for length in (90, 60) for name in ("locret", "full", "transformers", "limit")
+    ]
+    for row in rows:
+        assert row.keys() > FIELDS
+        assert row["repeats"] == 2
+        assert row["prefill_seconds"] > 0 and row["decode_tokens_per_second"] > 0
+        assert row["prefill_to_limit"] > 0 and row["prefill_to_transformers"] > 0
+    unit = 2 * 3 * 2 * 8 * 4
+    assert [row["kv_bytes"] for row in rows[:4]] == [40 * unit, 90 * unit, 90 * unit, 40 * unit]
+    assert found["setting"]["random_weights"] is True
+    assert found["setting"]["budget"]["size"] == 32
+
+
+def test_a_real_model_and_its_heads(run: Run, model_folder: Path) -> None:
+    done = run("bench", "--model", model_folder, "--lengths", 60, "--policies", "locret,random,quant4+locret", *QUICK)
+    assert done.exit_code == 0, done.stderr
+    assert all(word in done.stdout for word in ("locret", "random", "quant4", "read tok/s"))
+
+
+def test_profile(run: Run, config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("locret.bench.roofline.MATRIX", {"cpu": 64})
+    monkeypatch.setattr("locret.bench.roofline.BUFFER", {"cpu": 1 << 16})
+    options = ("--random-weights", "--width", 8, "--lengths", 90, "--policies", "locret,limit", *QUICK, "--profile")
+    found = only_json(run("bench", "--model", config, *options, "--json"))
+    [profile] = found["profile"]  # of methods of the engine
+    assert profile["policy"] == "locret"
+    assert sum(part["share"] for part in profile["parts"]) == pytest.approx(1.0, abs=0.05)
+    assert profile["roofline"]["flops"] > 0
+    assert found["machine"]["flops"] > 0
+    shown = run("bench", "--model", config, *options)
+    assert "roofline" in shown.stdout and "mlp" in shown.stdout
+
+
+def test_one_without_room_does_not_stop_the_others(run: Run, config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise torch.OutOfMemoryError("no room")
+
+    monkeypatch.setattr("locret.bench.contestants.Bare.read", full)
+    options = ("--model", config, "--random-weights", "--lengths", 60, "--policies", "full,transformers", *QUICK)
+    kept, gone = only_json(run("bench", *options, "--json"))["results"]
+    assert kept["prefill_seconds"] > 0 and gone["prefill_seconds"] is None
+    assert "out of memory" in run("bench", *options).stdout
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--policies", "locret,none"), "unknown part 'none'"),
+        (("--model", "no/such", "--random-weights"), "or name a shape: llama-3.1-8b"),
+        (("--random-weights", "--dtype", "int3"), "dtype is 'int3'"),
+        (("--random-weights", "--device", "nowhere"), "device is 'nowhere'"),
+        (("--budget", 10, "--stabilizers", 20), "budget size is 10"),
+        (("--lengths", 40_000), "more than the model's window of 32768"),
+    ],
+)
+def test_bad_values_are_one_line(run: Run, options: tuple[str, ...], words: str) -> None:
+    assert words in error_line(run("bench", "--repeats", 1, *options))
+
+
+@pytest.mark.parametrize("options", [("--lengths", "0"), ("--lengths", "many"), ("--policies", ","), ("--repeats", 0)])
+def test_bad_usage_exits_with_2(run: Run, options: tuple[str, ...]) -> None:
+    assert run("bench", *options).exit_code == 2
