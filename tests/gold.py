@@ -92,7 +92,14 @@ def _rotate(x: Tensor, positions: Tensor, frequencies: Tensor) -> Tensor:
 
 
 def _gold_attention(
-    module: Any, query: Tensor, key: Tensor, value: Tensor, attention_mask: Any, scaling: float, **kwargs: Any
+    module: Any,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Any,
+    dropout: float = 0.0,
+    scaling: float = 1.0,
+    **kwargs: Any,
 ) -> tuple[Tensor, None]:
     reading, every_frequency, window = _reading[-1]
     batch, heads, tokens, _ = key.shape

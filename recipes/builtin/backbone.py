@@ -80,8 +80,8 @@ def causal_attention(
     key: torch.Tensor,  # [batch, kv_heads, tokens, head_dim]
     value: torch.Tensor,
     attention_mask: torch.Tensor | None,
-    scaling: float | None = None,
     dropout: float = 0.0,
+    scaling: float | None = None,
     **_: object,
 ) -> tuple[torch.Tensor, None]:
     """Causal attention over whole sequences by their order, whatever their position ids.

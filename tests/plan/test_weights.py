@@ -69,6 +69,7 @@ def test_packed_weights_have_scales() -> None:
         ({"kv_bits": 3}, "KV bits are 3: choose 32 (the dtype) or 2, 4, 8"),
         ({"weight_bits": 16}, "weight bits are 16: choose 32 (the dtype) or 4, 8"),
         ({"policy": "none"}, "unknown part 'none'"),
+        ({"policy": "locret+quant4", "kv_bits": 8}, "has bits of its own"),
         ({"policy": "infllm"}, "what 'infllm' takes cannot be told beforehand"),
     ],
 )

@@ -65,6 +65,7 @@ def observed_attention(
     key: Tensor,
     value: Tensor,
     attention_mask: Tensor | None,
+    dropout: float = 0.0,
     scaling: float | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
@@ -74,7 +75,7 @@ def observed_attention(
         layer, observer = watched
         scale = query.shape[-1] ** -0.5 if scaling is None else scaling
         observer(layer, query, key, value, scale)
-    return sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **kwargs)
+    return sdpa_attention_forward(module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **kwargs)
 
 
 AttentionInterface.register(NAME, observed_attention)

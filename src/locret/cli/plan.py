@@ -136,7 +136,7 @@ def _report(out: Output, setting: Setting, length: int, planned: Budget, largest
         + ("fits" if found["fits"] else "does not fit"),
         "largest budget": str(largest) if largest else "none fits",
         "full attention": ("fits" if found["full_fits"] else f"{human_bytes(full.total)}, does not fit")
-        + f"; up to {found['full_length']} tokens would",
+        + (f"; up to {found['full_length']} tokens would" if found["full_length"] else ""),
     }
     for name, text in lines.items():
         out.console.print(f"{name:>14}  {text}", soft_wrap=True, markup=False)

@@ -53,6 +53,8 @@ def setting_of(
     own = precision.itemsize * 8
     method = parse(policy)
     storage = _storage(kv_bits, own) if method.storage == DENSE else method.storage
+    if kv_bits is not None and method.storage != DENSE:
+        raise LocretError(f"policy {policy!r} has bits of its own: give it without KV bits")
     if method.attention != NEUTRAL["attention"] or storage not in ON_DEVICE:
         raise LocretError(
             f"what {policy!r} takes cannot be told beforehand: give a policy, or one with a storage out of "

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from locret.cache.budget import Budget
-from locret.plan.kv import Pass, UnitBytes, passes_of
+from locret.plan.kv import Pass, UnitBytes, turning_passes
 from locret.plan.moments import moments
 from locret.plan.scoring import AFTER_PASS, USES_HEADS, after_pass
 from locret.plan.sizes import Sizes
@@ -80,12 +80,12 @@ def estimate(setting: Setting, length: int, budget: Budget) -> Estimate:
         length: tokens of the prompt.
         budget: how much is kept of it.
     """
-    passes = passes_of(length, budget, setting.policy != FULL)
+    passes = turning_passes(length, budget, setting.policy != FULL)
     compact = budget.positions == "compact"
     if compact and passes[-1].gaps and not setting.unit.exact:
         setting = replace(setting, unit=replace(setting.unit, beside=FP32))
     sizes = setting.sizes
-    moment, terms = max(_peaks(setting, _distinct(passes), length, compact), key=lambda peak: sum(peak[1].values()))
+    moment, terms = max(_peaks(setting, passes, length, compact), key=lambda peak: sum(peak[1].values()))
     heads = head_count(sizes.shapes, setting.width) * setting.element if setting.policy in USES_HEADS else 0
     slots = FP32 if compact else 0
     units = max(each.kept for each in passes)
@@ -119,11 +119,6 @@ def full_kv_bytes(setting: Setting, length: int) -> int:
     window = min(length, sizes.window - 1) if sizes.window_layers else 0
     units = sizes.budget_layers * length + sizes.window_layers * window
     return sizes.shapes.kv_heads * units * setting.unit.dense
-
-
-def _distinct(passes: list[Pass]) -> list[Pass]:
-    """Of passes that are alike but for what was stored before, the last, which has most; the others hold less."""
-    return list({(each.new, each.cuts, each.gaps): each for each in passes}.values())
 
 
 def _peaks(setting: Setting, passes: list[Pass], length: int, compact: bool) -> Iterator[tuple[str, Terms]]:

@@ -103,3 +103,26 @@ def passes_of(length: int, budget: Budget, evicts: bool = True) -> list[Pass]:
         passes.append(Pass(new, stored, kept, seen, gaps))
         stored, seen = kept, seen + new
     return passes
+
+
+def turning_passes(length: int, budget: Budget, evicts: bool = True) -> list[Pass]:
+    """Those of `passes_of` that can be the peak, and the last one; their number does not grow with the length.
+
+    Passes are of a few kinds (before the first eviction, at it, after it, the rest of the body, the local tail), and of
+    each kind the latest holds most.
+    """
+
+    def held(seen: int) -> int:
+        return min(seen, budget.size) if evicts else seen
+
+    body = max(length - budget.local, 0)
+    whole, first_cut = body // budget.chunk, budget.size // budget.chunk
+    turns = sorted({i for i in (first_cut - 1, first_cut, first_cut + 1, whole - 1) if 0 <= i < whole})
+    spans = [(i * budget.chunk, budget.chunk) for i in turns]
+    if body % budget.chunk:
+        spans.append((whole * budget.chunk, body % budget.chunk))
+    passes = [Pass(new, held(at), held(at + new), at, evicts and at > budget.size) for at, new in spans]
+    for at in range(body, length, budget.chunk):
+        new, stored = min(budget.chunk, length - at), held(body) + at - body
+        passes.append(Pass(new, stored, stored + new, at, evicts and body > budget.size))
+    return passes
