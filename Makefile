@@ -10,7 +10,7 @@ STAMP := $(VENV)/.locret-installed
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test lint types imports unit gpu kvpress builtin clean
+.PHONY: help venv demo test lint types imports unit bench gpu kvpress builtin report clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  \1\t/' | expand -t 12
@@ -41,9 +41,18 @@ imports: venv ## layers import one way
 unit: venv ## tests that need no accelerator
 	$(ONE_THREAD) $(BIN)/pytest -n $(WORKERS) -m 'not gpu'
 
-gpu: venv ## tests that need an accelerator
+bench: venv ## every benchmark of benchmarks/, one after another (hours; docs/speed.md)
+	@set -e; for file in $$(grep -l '__main__' benchmarks/*.py); do \
+	    echo "python -m benchmarks.$$(basename $$file .py)"; \
+	    $(BIN)/python -m benchmarks.$$(basename $$file .py); \
+	done
+
+gpu: venv ## tests and benchmarks that need an accelerator; results in benchmarks/results/gpu
 	@if $(BIN)/python -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; then \
-	    $(BIN)/pytest -m gpu; \
+	    failed=0; \
+	    $(BIN)/pytest -m gpu || failed=1; \
+	    $(BIN)/python -m benchmarks.gpu || failed=1; \
+	    exit $$failed; \
 	else \
 	    echo 'make gpu: no accelerator found, nothing was run'; \
 	fi
@@ -56,6 +65,9 @@ kvpress: venv ## install kvpress beside locret, and run the tests that need it
 
 builtin: venv ## make the built-in model again: tokenizer, backbone, heads, evaluation (hours)
 	$(BIN)/python -m recipes.builtin $(BOOKS)
+
+report: venv ## every method on the built-in model: docs/results.md and its pictures (hours; goes on where it stopped)
+	$(BIN)/python -m recipes.report
 
 clean: ## remove the environment and everything that can be made again
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

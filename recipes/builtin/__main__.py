@@ -1,6 +1,6 @@
 """Everything that makes the built-in model, in order: `make builtin`.
 
-Tokenizer, backbone, data for the heads, heads of three seeds, full attention by task and length, and every policy.
+Tokenizer, backbone, data for the heads, heads of three seeds, full attention by task and length, every policy, merger.
 Takes about three hours on two cores. Each step that was interrupted goes on where it was.
 """
 
@@ -43,6 +43,8 @@ def main() -> None:
     for module, *options in steps(books, arguments.runs):
         print(f"--- {module}", flush=True)
         subprocess.run([sys.executable, "-m", f"recipes.builtin.{module}", *options], check=True)
+    print("--- merger", flush=True)  # of the storage lococo
+    subprocess.run([sys.executable, "-m", "recipes.merger"], check=True)
 
 
 if __name__ == "__main__":

@@ -39,7 +39,7 @@ def test_where_units_are_changes_nothing(policy: str, storage: str, positions: s
     budget = locret.Budget(size=40, chunk=32, stabilizers=8, local=10, positions=positions)
     ids = torch.randint(1, 97, (1, 203), generator=torch.Generator().manual_seed(1))
     results = []
-    for name in ("dense", storage):
+    for name in ("dynamic", storage):  # `dense` has its units in another order
         engine = locret.Engine(model, policy=make_policy(policy, model), budget=budget, storage=name)
         session = engine.prefill(ids)
         first, again = engine.generate(session, 9), engine.generate(session, 9)  # from a fork each
@@ -149,6 +149,25 @@ storage = locret.cache.make_disk(Path(sys.argv[1]))()
 if sys.argv[2] == "limited":
     import resource
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+if sys.argv[2] == "writing":
+    import os
+
+    class Halting:  # a file that takes some bytes, says so, and waits
+        def __init__(self, handle, mode):
+            self.file = os.fdopen(handle, mode, buffering=0)
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *args):
+            self.file.close()
+
+        def write(self, data):
+            self.file.write(data[:100])
+            print("ready", flush=True)
+            sys.stdin.read()
+
+    locret.cache.disk.open_file = Halting
 try:
     storage = storage.append(*torch.randn(2, 1, 2, 50, 8)).append(*torch.randn(2, 1, 2, 1, 8))
 except LocretError as error:
@@ -193,6 +212,32 @@ def test_what_a_killed_process_leaves_is_removed_by_the_next_and_nothing_else(tm
     del own, again
     gc.collect()
     assert {path.name for path in tmp_path.iterdir()} == {f"{PREFIX}link", "other"}
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="locks files in another way")
+def test_a_process_killed_while_it_writes_leaves_nothing_to_trip_over(tmp_path: Path) -> None:
+    killed = child(tmp_path, "writing")
+    assert killed.stdout is not None
+    assert killed.stdout.readline() == "ready\n"
+    killed.send_signal(signal.SIGKILL)
+    killed.communicate()
+    (left,) = tmp_path.iterdir()
+    (part,) = files_below(left)
+    assert part.stat().st_size == 100  # of 6400: a torn file
+
+    model = tiny_llama()
+    budget = locret.Budget(size=40, chunk=32, stabilizers=8, local=10)
+    ids = torch.randint(1, 97, (1, 203), generator=torch.Generator().manual_seed(1))
+    sessions = [
+        locret.Engine(model, policy=make_policy("locret", model), budget=budget, storage=storage).prefill(ids)
+        for storage in ("dynamic", make_disk(tmp_path))  # `dense` has its units in another order
+    ]
+    assert torch.equal(sessions[0].logits, sessions[1].logits)
+    assert not left.exists()
+    del sessions
+    gc.collect()
+    assert files_below(tmp_path) == []
 
 
 def test_one_folder_serves_a_process(tmp_path: Path) -> None:

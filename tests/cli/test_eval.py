@@ -44,7 +44,10 @@ def test_a_table_for_people(run: Run, small: tuple[object, ...]) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("--policies", "full,best"), "unknown policy 'best': choose one of"),
+        (("--policies", "full,best"), "unknown part 'best' in method 'best': choose from policy: full"),
+        (("--policies", "full,recall"), "storage 'recall' lives on what is evicted"),
+        (("--policies", "full,minference", "--positions", "compact"), "keeps everything at its place"),
+        (("--policies", "infllm", "--budgets", "1/4,1/128"), "a budget of 32 has no room for them all"),
         (("--tasks", "kv_retrieval_of_nothing"), "unknown task 'kv_retrieval_of_nothing': choose one of"),
         (("--budgets", "0"), "budget is 0: give at least 1"),
         (("--budgets", "x"), "budget is 'x': give a number of units"),

@@ -45,6 +45,19 @@ def test_an_original_file_of_leval(run: Run, small: tuple[object, ...], shared_d
     assert run(*small, *task).stderr.count("from an earlier run") == 2
 
 
+def test_damaged_lines_stop_a_run_or_are_left_out(run: Run, small: tuple[object, ...], tmp_path: Path) -> None:
+    record = {"instructions": ["Who?"], "outputs": ["A"], "input": TEXT[:900], "evaluation": "exam"}
+    data = tmp_path / "coursera.jsonl"
+    data.write_text(f"{json.dumps(record)}\n{{'a'\n{json.dumps({**record, 'input': None})}\n{json.dumps(record)}\n")
+    command = (*small, "--tasks", "leval/coursera", "--data", data, "--lengths", 500, "--json")
+    assert "coursera.jsonl, line 2 is not JSON" in error_line(run(*command))
+    result = run(*command, "--skip-damaged")
+    assert [row["samples"] for row in only_json(result)["results"]] == [2, 2]
+    told = [line for line in result.stderr.splitlines() if line.startswith("skipped: ")]
+    assert len(told) == 2
+    assert "line 3 has null in 'input'" in told[1]
+
+
 def test_the_questions_first_in_infinitebench(
     run: Run, small: tuple[object, ...], shared_data: Path, tmp_path: Path
 ) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -119,7 +120,12 @@ def test_ids_that_are_not_ids(run: Run, tmp_path: Path, model_folder: Path, cont
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("--policy", "best"), "unknown policy 'best': choose one of full, h2o, locret"),
+        (("--policy", "best"), "unknown part 'best' in method 'best': choose from policy: full, h2o, locret"),
+        (("--policy", "locret+h2o"), "names policy 'h2o' beside 'locret'"),
+        (("--policy", "infllm+locret"), "storage 'infllm' keeps everything"),
+        (("--policy", "minference", "--positions", "compact"), "attention 'minference' keeps everything at its place"),
+        (("--policy", "infllm", "--budget", 40), "a budget of 40 has no room for them all: give at least 49"),
+        (("--policy", "kvpress:SnapKVPress"), "kvpress:SnapKVPress can only be compared"),
         (("--budget", 0), "budget size is 0: give at least 1"),
         (("--budget", -5), "budget size is -5: give at least 1"),
         (("--chunk", 0), "budget chunk is 0: give at least 1"),
@@ -172,6 +178,41 @@ def test_a_chat_template_wraps_document_and_question() -> None:
     assert document[0] == tokenizer.bos_token_id
     assert tokenizer.decode(document) == "<s>[user]All of it.\n\n"
     assert tokenizer.decode(question) == "Why?[model]"
+
+
+def test_the_question_may_stand_before_the_document_too() -> None:
+    prompt, tokenizer = DocumentPrompt("All of it.", "Why?", query_first=True), byte_tokenizer()
+    document, question = prompt.turns(tokenizer)
+    first = prompt.question_tokens(tokenizer)
+    assert tokenizer.decode(document[:first]) == "Question: Why?\n"
+    assert tokenizer.decode(document[first:]) == "All of it."
+    assert tokenizer.decode(question) == "\nQuestion: Why? Answer:"
+    assert replace(prompt, query_first=False).question_tokens(tokenizer) == 0
+    tokenizer.chat_template = "{{ bos_token }}[user]{{ messages[0].content }}[model]"
+    document, question = prompt.turns(tokenizer)
+    first = prompt.question_tokens(tokenizer)
+    assert tokenizer.decode(document[:first]) == "<s>[user]Why?\n\n"
+    assert tokenizer.decode(document[first:]) == "All of it.\n\n"
+    assert tokenizer.decode(question) == "Why?[model]"
+
+
+def test_a_policy_is_told_how_long_the_question_in_front_is(
+    run: Run, model_folder: Path, document: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = []
+    prefill = Engine.prefill
+
+    def spy(*args: Any, **kwargs: Any) -> Any:
+        session = prefill(*args, **kwargs)
+        told.append(session.cache.reading.policy.question)
+        return session
+
+    monkeypatch.setattr(Engine, "prefill", spy)
+    asked = ("--document", document, "--question", "Who?", "--policy", "locret_q", *SMALL)
+    for option, tokens in (("--query-first", len("Question: Who?\n")), ("--no-chat", 0)):
+        told.clear()
+        assert run("generate", "--model", model_folder, *asked, option).exit_code == 0
+        assert told == [tokens, tokens]  # the document, and the question behind it
 
 
 def test_a_question_may_bring_the_beginning_of_its_answer() -> None:

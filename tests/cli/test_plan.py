@@ -50,6 +50,22 @@ def test_fewer_bits_leave_room(run: Run) -> None:
     assert packed["full_kv_bytes"] == plain["full_kv_bytes"]
 
 
+def test_storages_are_planned_for(run: Run) -> None:
+    plain, away, packed = (
+        only_json(run(*PAPER, "--budget", 16384, "--json", *more))
+        for more in ((), ("--storage", "offloaded"), ("--policy", "locret+quant4"))
+    )
+    assert plain["offloaded_bytes"] == packed["offloaded_bytes"] == 0
+    assert away["offloaded_bytes"] > 0.9 * away["kv_bytes"]
+    assert away["total_bytes"] < plain["total_bytes"] < plain["total_bytes"] + away["offloaded_bytes"]
+    assert packed["kv_bytes"] < 0.35 * plain["kv_bytes"]
+    same = only_json(run(*PAPER, "--budget", 16384, "--json", "--policy", "locret", "--storage", "quant4"))
+    assert same == packed
+    far = only_json(run(*PAPER, "--policy", "infllm", "--json"))
+    assert far["kv_bytes"] >= far["full_kv_bytes"] > far["offloaded_bytes"] > 0.9 * far["full_kv_bytes"]
+    assert "elsewhere" in run(*PAPER, "--policy", "infllm").stdout
+
+
 def test_full_attention_does_not_fit(run: Run) -> None:
     found = only_json(run(*PAPER, "--policy", "full", "--json"))
     assert found["kv_bytes"] == found["full_kv_bytes"]
@@ -68,7 +84,7 @@ def test_a_configuration_file_is_enough(run: Run, config: Path) -> None:
 def test_without_memory_it_is_this_machine(run: Run) -> None:
     found = only_json(run("plan", "--length", 4096, "--device", "cpu", "--json"))
     assert found["memory_bytes"] > 10**8
-    assert found["reserve_bytes"] == 0
+    assert found["reserve_bytes"] == 64 * 2**20
 
 
 def test_for_people(run: Run) -> None:
@@ -92,6 +108,8 @@ def test_a_prompt_beyond_the_window_gets_a_note(run: Run) -> None:
         (("--model", "no/such/model"), "or name a shape: llama-3.1-8b"),
         (("--policy", "none"), "unknown part 'none'"),
         (("--kv-bits", 5), "KV bits are 5"),
+        (("--policy", "locret+quant4", "--storage", "disk"), "names storage 'disk' beside 'quant4'"),
+        (("--policy", "minference"), "depends on the prompt"),
         (("--weight-bits", 5), "weight bits are 5"),
         (("--budget", 10, "--stabilizers", 20), "budget size is 10"),
         (("--positions", "other"), "budget positions is 'other'"),

@@ -67,12 +67,21 @@ def test_unknown_names(run: Run, file: Path, benchmark: str, task: str | None, m
     [
         (RIGHT + "{'id': 1}", "preds_passkey.jsonl, line 2 is not JSON"),
         ("", "there is no prediction to score for infinitebench passkey"),
-        ('{"id": 0, "ground_truth": "1"}', "prediction 1 has no field 'prediction' or 'pred': its fields are id,"),
+        ('{"id": 0, "ground_truth": "1"}', "line 1 has no field 'prediction' or 'pred': its fields are id,"),
     ],
 )
 def test_bad_files(run: Run, file: Path, text: str, message: str) -> None:
     file.write_text(text)
     assert message in error_line(run("score", "--benchmark", "infinitebench", "--predictions", file))
+
+
+def test_damaged_lines_can_be_skipped(run: Run, file: Path) -> None:
+    file.write_text(RIGHT + "{'id': 1}\n" + WRONG + '{"id": 3}\n')
+    command = ("score", "--benchmark", "infinitebench", "--predictions", file, "--skip-damaged", "--json")
+    result = run(*command)
+    assert only_json(result) == {"score": 50.0, "samples": 2, "skipped": 2}
+    assert "line 2 is not JSON" in result.stderr
+    assert "line 4 has no field 'prediction'" in result.stderr
 
 
 def test_missing_files(run: Run, tmp_path: Path) -> None:

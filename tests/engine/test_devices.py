@@ -1,7 +1,8 @@
 """Layers on several devices, on a machine with one.
 
 Fake tensors compute shapes and devices but no values, and refuse to meet tensors of another device, as CUDA's would.
-They may be on `cpu:1` and `cpu:2`. What asks for values (which units to keep, whether a score is NaN) is replaced.
+They may be on `cpu:1` and `cpu:2`. What asks for values (whether a score is NaN) is replaced; which units to keep is
+chosen without.
 """
 
 from __future__ import annotations
@@ -25,11 +26,6 @@ LAYERS = ("cpu:1", "cpu:2", "cpu:3")  # as cuda:0 ...; the embedding is beside t
 EMBEDDING, HEAD, NORM = "cpu:3", "cpu:1", "cpu:2"
 
 
-def newest(scores: Tensor, size: int, protect: int = 0) -> Tensor:
-    units = scores.shape[-1]
-    return torch.arange(units - size, units, device=scores.device).expand(*scores.shape[:-1], size)
-
-
 def moved(module: nn.Module, device: Any = None, dtype: torch.dtype | None = None) -> nn.Module:
     """`nn.Module.to`, which cannot move fake tensors."""
     for part in module.modules():
@@ -44,7 +40,6 @@ def moved(module: nn.Module, device: Any = None, dtype: torch.dtype | None = Non
 
 @pytest.fixture
 def pretended(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr("locret.cache.layer.select", newest)
     monkeypatch.setattr(Tensor, "isnan", lambda tensor: SimpleNamespace(any=lambda: False))
     monkeypatch.setattr(nn.Module, "to", moved)
     with FakeTensorMode(), torch.no_grad():

@@ -10,7 +10,8 @@ import torch
 import locret
 from locret.attention import Pattern, Patterns, list_attentions, use_patterns
 from locret.cache import make_infllm, make_recall
-from locret.cache.storage import list_storages
+from locret.cache.infllm_sizes import Sizes
+from locret.cache.storage import get_storage, list_storages
 from locret.engine import Method, list_methods, parse
 from tests.conftest import make_policy, tiny_llama
 
@@ -68,6 +69,35 @@ def test_positions_are_checked_when_they_are_known() -> None:
     for text in ("locret+recall", "minference"):
         with pytest.raises(locret.LocretError, match='positions="true"'):
             parse(text).check("compact")
+
+
+def test_what_goes_by_the_budget() -> None:
+    budgeted = {text: parse(text).budgeted for text in ("full", "locret", "quant4", "minference", "infllm", "h2o+disk")}
+    assert budgeted == {
+        "full": False, "locret": True, "quant4": False, "minference": False, "infllm": True, "h2o+disk": True,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("size", [49, 64, 100, 200])
+def test_infllm_sees_no_more_than_the_budget(size: int) -> None:
+    model, budget = tiny_llama(), locret.Budget(size=size, chunk=32)
+    policy, ids = locret.get_policy("full"), torch.randint(1, 97, (1, 401), generator=torch.Generator().manual_seed(1))
+    session = parse("infllm").engine(model, policy=policy, budget=budget).prefill(ids)
+    assert session.cache.stored == 401
+    storage = session.cache.layers[0].storage
+    assert size - storage.sizes.block < storage.visible <= size
+    assert all(0 < layer.storage.visible <= size for layer in session.cache.layers)
+
+
+def test_without_a_budget_of_the_users_infllm_has_the_papers_sizes() -> None:
+    model, budget = tiny_llama(), locret.Budget(size=64, chunk=32)
+    engine = parse("infllm").engine(model, policy=locret.get_policy("full"), budget=budget, sized=False)
+    ids = torch.randint(1, 97, (1, 200), generator=torch.Generator().manual_seed(1))
+    assert engine.prefill(ids).cache.layers[0].storage.sizes == Sizes()
+
+
+def test_a_merging_storage_has_a_second_name() -> None:
+    assert get_storage("merge") is get_storage("merge_v")
 
 
 def test_the_list_holds_every_policy_and_what_stands_alone() -> None:

@@ -47,6 +47,14 @@ def test_a_session_is_a_value(engine: locret.Engine) -> None:
     assert first.stats.kept_tokens == BUDGET.size + BUDGET.local
 
 
+@pytest.mark.parametrize("tokens", [-1, len(TEXT) + 1])
+def test_a_question_in_front_is_part_of_the_prompt(engine: locret.Engine, tokens: int) -> None:
+    with pytest.raises(locret.LocretError, match=f"question_tokens is {tokens}: give how many of the prompt's 265"):
+        engine.prefill(TEXT, question_tokens=tokens)
+    with pytest.raises(locret.LocretError, match="none where a session goes on"):
+        engine.prefill("Why?", engine.prefill(TEXT), question_tokens=2)
+
+
 def test_a_question_on_a_session_equals_reading_the_document_again(engine: locret.Engine) -> None:
     document = engine.prefill(TEXT)
     answers = [

@@ -36,7 +36,7 @@ class Oracle:
     """
 
     answers: Mapping[str, str] = field(default_factory=dict)
-    evicts: bool = True
+    budgeted: bool = True
     prefill: str = "chunked"
     read_texts: list[str] = field(default_factory=list)
     asked: list[tuple[str, str]] = field(default_factory=list)
@@ -46,11 +46,15 @@ class Oracle:
     def open_reading(self, model: Any, tokenizer: Any, budget: Any) -> Oracle:
         return self
 
-    def read(self, document: Sequence[int], progress: Any) -> Any:
+    def read(self, document: Sequence[int], progress: Any, asked: int = 0) -> Any:
         progress(len(document), len(document))
         self.read_texts.append(TOKENIZER.decode(document))
         return SimpleNamespace(
-            tokens_seen=len(document), kv_bytes=10 * len(document), prefill_seconds=1.0, text=self.read_texts[-1]
+            tokens_seen=len(document),
+            kv_bytes=10 * len(document),
+            offloaded_bytes=0,
+            prefill_seconds=1.0,
+            text=self.read_texts[-1],
         )
 
     def ask(self, session: Any, question: Sequence[int], max_new_tokens: int, stop: Sequence[str]) -> str:

@@ -5,10 +5,12 @@ from fractions import Fraction
 import pytest
 
 import locret
+from locret.engine import parse
 from locret.errors import LocretError
 from locret.eval.grid import BudgetRule, Grid, cells, parse_budget, size_of
+from locret.eval.reading import Combined, Compared
 
-POLICIES = {name: locret.get_policy(name) for name in ("full", "streaming_llm", "random")}
+POLICIES: dict[str, Compared] = {name: locret.get_policy(name) for name in ("full", "streaming_llm", "random")}
 
 
 def test_policies_that_evict_nothing_are_read_once_for_all_budgets() -> None:
@@ -17,6 +19,15 @@ def test_policies_that_evict_nothing_are_read_once_for_all_budgets() -> None:
     sizes = [cell.budget.size for cell in found if (cell.task, cell.length, cell.seed) == ("mix", 1024, 1)]
     assert sizes == [1024, 64, 128, 64, 128]  # full, then two budgets of either rival
     assert len(found) == 2 * 2 * 2 * 5
+
+
+def test_what_goes_by_the_budget_has_a_cell_for_each() -> None:
+    names = ("full", "quant4", "minference", "infllm", "streaming_llm+recall")
+    methods = {name: Combined(parse(name), locret.get_policy(parse(name).policy)) for name in names}
+    found = cells(Grid(tasks=("mix",), lengths=(1024,), budgets=(64, 128)), methods)
+    once = [("full", 1024), ("quant4", 1024), ("minference", 1024)]
+    each = [("infllm", 64), ("infllm", 128), ("streaming_llm+recall", 64), ("streaming_llm+recall", 128)]
+    assert [(cell.policy, cell.budget.size) for cell in found] == once + each
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 64, 100, 4096])

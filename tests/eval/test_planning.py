@@ -17,7 +17,7 @@ COMPACT = BudgetRule(positions="compact")
 
 
 def planned(wanted: Grid, *data: Any) -> list[Any]:
-    policies = {"full": Oracle(evicts=False), "x": Oracle()}
+    policies = {"full": Oracle(budgeted=False), "x": Oracle()}
     return plan(CONFIG, wanted, policies, oracle_reader(policies, *data).files)
 
 

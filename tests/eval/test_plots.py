@@ -43,7 +43,7 @@ def test_the_heat_map_is_a_png(tmp_path: Path) -> None:
 
 def test_plots_of_a_run_come_from_its_files(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
-    policies = {"full": Oracle(evicts=False), "x": Oracle()}
+    policies = {"full": Oracle(budgeted=False), "x": Oracle()}
     wanted = grid("mix", "math_find", lengths=(800, 1000), samples=2)
     made = run_grid(oracle_reader(policies), wanted, SUBJECT, ResultFile(tmp_path))
     drawn = draw_run(made, tmp_path, tmp_path / "plots")

@@ -31,13 +31,20 @@ def test_a_row_is_found_again_by_a_new_run(tmp_path: Path) -> None:
 
 def test_rows_of_earlier_versions_are_found(tmp_path: Path) -> None:
     row = ROW.as_json()
-    later = ("prefill", "chat", "max_new_tokens", "data", "decode_budget", "decode_every")
+    later = ("prefill", "chat", "max_new_tokens", "data", "decode_budget", "decode_every", "offloaded_bytes")
     old = {name: value for name, value in row.items() if name not in later}
     (tmp_path / "results.jsonl").write_text(json.dumps(old) + "\n")
     results = ResultFile(tmp_path)
     assert results.find(CELL, SUBJECT) == ROW
     assert results.rows() == [ROW]
     assert results.find(replace(CELL, chat=True), SUBJECT) is None
+
+
+def test_what_is_offloaded_comes_back(tmp_path: Path) -> None:
+    row = Row(CELL, replace(ROW.measures, offloaded_bytes=1024), SUBJECT)
+    ResultFile(tmp_path).append(row)
+    assert row.as_json()["offloaded_bytes"] == 1024
+    assert ResultFile(tmp_path).find(CELL, SUBJECT) == row
 
 
 def test_parts_of_a_score_come_back(tmp_path: Path) -> None:

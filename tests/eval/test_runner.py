@@ -8,8 +8,10 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 
 import locret
+from locret.engine import parse
 from locret.errors import LocretError
 from locret.eval import reading
 from locret.eval.contexts import contexts
@@ -18,9 +20,11 @@ from locret.eval.haystack import Filler
 from locret.eval.needles import Needle
 from locret.eval.planning import check_window
 from locret.eval.quizzes.contract import Passage
+from locret.eval.reading import Combined
 from locret.eval.results import ResultFile, Row, Subject
 from locret.eval.runner import Reader, run_grid
 from locret.eval.tasks import get_task
+from tests.conftest import make_policy
 from tests.eval.models import TEXT, byte_llama, byte_tokenizer
 
 POLICIES = {name: locret.get_policy(name) for name in ("full", "streaming_llm", "random")}
@@ -81,6 +85,41 @@ def test_with_the_question_first_each_question_has_its_own_reading() -> None:
     assert all(done == total == 1200 for total, done in watch.tokens.values())
 
 
+def test_a_policy_that_takes_notice_is_told_of_the_question_in_front() -> None:
+    model, tokenizer = byte_llama(), byte_tokenizer()
+    policy = make_policy("locret_q", model)
+    budget = locret.Budget(size=64, chunk=100, stabilizers=8, local=8)
+    reading = Combined(parse("locret_q+quant8"), policy).open_reading(model, tokenizer, budget)
+    ids = tokenizer("Question: Why?\n" + TEXT[:500])["input_ids"]
+    told = reading.read(ids, lambda done, total: None, 16)
+    assert reading.engine.policy is policy  # the same engine reads every passage
+    by_hand = locret.Engine(model, policy=replace(policy, question=16), budget=budget, storage="quant8").prefill(ids)
+    for layer in range(len(told.cache.layers)):
+        assert torch.equal(told.cache.kept_positions(layer), by_hand.cache.kept_positions(layer))
+        assert told.cache.kept_positions(layer)[..., :16].tolist() == [[list(range(16))] * 2]
+    asked = reading.engine.prefill(tokenizer(" Why?")["input_ids"], told)
+    assert asked.cache.reading.policy.question == 16  # for the whole session
+    assert reading.read(ids, lambda done, total: None).cache.reading.policy is policy
+
+
+@pytest.mark.parametrize("query_first", [False, True])
+def test_the_runner_tells_how_long_the_question_in_front_is(monkeypatch: pytest.MonkeyPatch, query_first: bool) -> None:
+    told = []
+    prefill = locret.Engine.prefill
+
+    def spy(self: locret.Engine, prompt: Any, session: Any = None, **options: Any) -> locret.Session:
+        if session is None:
+            told.append(byte_tokenizer().decode(prompt[: options["question_tokens"]]))
+        return prefill(self, prompt, session, **options)
+
+    monkeypatch.setattr(locret.Engine, "prefill", spy)
+    watch = Watched()
+    grid = Grid(**{**_fields(GRID), "query_first": query_first, "samples": 2})
+    run_grid(make_reader(watch), grid, SUBJECT)
+    first = [f"<s>Question: What is the magic number for {key}?\n" for _, key, _ in watch.asked]
+    assert told == (first if query_first else [""] * len(POLICIES))
+
+
 def test_a_killed_run_goes_on_where_it_was(tmp_path: Path) -> None:
     class Killed(Watched):
         def end(self, row: Row, resumed: bool) -> None:
@@ -108,9 +147,9 @@ class OracleEngine:
     def __init__(self, *_: object, **__: object) -> None:
         self.questions = 0
 
-    def prefill(self, ids: list[int], session: Any = None, progress: Any = None) -> Any:
+    def prefill(self, ids: list[int], session: Any = None, **_: object) -> Any:
         read = [*session.read, byte_tokenizer().decode(ids)] if session else [byte_tokenizer().decode(ids)]
-        return SimpleNamespace(read=read, kv_bytes=7, prefill_seconds=2.0, tokens_seen=len(ids))
+        return SimpleNamespace(read=read, kv_bytes=7, offloaded_bytes=3, prefill_seconds=2.0, tokens_seen=len(ids))
 
     def generate(self, session: Any, **_: object) -> Any:
         self.questions += 1
@@ -128,7 +167,7 @@ def test_scores_are_per_cent_of_right_answers(monkeypatch: pytest.MonkeyPatch, r
     [row] = run_grid(reader, GRID, SUBJECT)
     assert row.measures.score == pytest.approx(100 * right / 6, abs=0.01)
     assert row.measures.low <= row.measures.score <= row.measures.high
-    assert (row.measures.kv_bytes, row.measures.prefill_seconds) == (7, 2.0)
+    assert (row.measures.kv_bytes, row.measures.offloaded_bytes, row.measures.prefill_seconds) == (7, 3, 2.0)
 
 
 def test_documents_depend_on_the_seed_and_not_on_policy_or_budget() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,6 +11,8 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 
 import locret
 from benchmarks.tensor_peak import TensorPeak
+from locret.cache.storage import Storage
+from locret.engine.session import Session
 from locret.models.families import text_config
 from locret.plan import Estimate, estimate, setting_of
 from tests.conftest import TINY_MODELS
@@ -40,6 +43,7 @@ def wider(model_type: str, dtype: torch.dtype = torch.float32, **changes: Any) -
 class Run:
     """What a real reading took, in bytes, and the estimate."""
 
+    session: Session
     kv: int
     tensors: int
     estimate: Estimate
@@ -56,18 +60,18 @@ def read(
     budget: locret.Budget = BUDGET,
     length: int = LENGTH,
     storage: str = "dense",
+    maker: Callable[[], Storage] | None = None,
 ) -> Run:
-    """Read a prompt of random tokens, counting tensors."""
+    """Read a prompt of random tokens, counting tensors; a storage that needs a trained merger is given by its maker."""
     heads = locret.RetainingHeads.from_config(model.config, width=WIDTH)
     options = {"heads": heads} if policy.startswith("locret") else {}
     engine = locret.Engine(
-        model, policy=locret.get_policy(policy, **options), budget=budget, attention="split", storage=storage
+        model, policy=locret.get_policy(policy, **options), budget=budget, attention="split", storage=maker or storage
     )
     torch.manual_seed(1)
     ids = torch.randint(text_config(model.config).vocab_size, (length,)).tolist()
-    bits = None if storage == "dense" else int(storage.removeprefix("quant"))
     dtype = str(model.dtype).removeprefix("torch.")
-    setting = setting_of(model.config, dtype=dtype, kv_bits=bits, policy=policy, width=WIDTH, cuda=False)
+    setting = setting_of(model.config, dtype=dtype, policy=f"{policy}+{storage}", width=WIDTH, cuda=False)
     with torch.no_grad(), TensorPeak([*model.parameters(), *model.buffers(), *heads.parameters()]) as count:
         session = engine.prefill(ids)
-    return Run(session.kv_bytes, count.peak, estimate(setting, length, budget))
+    return Run(session, session.kv_bytes, count.peak, estimate(setting, length, budget))

@@ -39,7 +39,8 @@ def test_nothing_fits_nothing() -> None:
 
 def test_a_budget_has_room_for_its_fixed_parts() -> None:
     setting = setting_of(wider("llama").config, width=WIDTH, cuda=False)
-    memory = estimate(setting, LENGTH, BUDGET).total
+    needed = estimate(setting, LENGTH, BUDGET)
+    memory = needed.total + needed.reserve
     with_parts = lambda size: locret.Budget(size=size, chunk=128, stabilizers=32, local=20)  # noqa: E731
     assert largest_budget(setting, LENGTH, with_parts, memory, least=52) >= BUDGET.size
     assert largest_budget(setting, LENGTH, with_parts, 1000, least=52) == 0
@@ -47,7 +48,8 @@ def test_a_budget_has_room_for_its_fixed_parts() -> None:
 
 def test_the_longest_prompt_is_the_last_that_fits() -> None:
     setting = setting_of(wider("llama").config, policy="full", cuda=False)
-    memory = estimate(setting, LENGTH, BUDGET).total
+    needed = estimate(setting, LENGTH, BUDGET)
+    memory = needed.total + needed.reserve
     longest = longest_prompt(setting, BUDGET, memory)
     assert longest >= LENGTH
     assert not fits(setting, longest + 1, BUDGET, memory)

@@ -23,6 +23,22 @@ def test_the_estimate_is_what_reading_takes(family: str, budget: locret.Budget) 
     check(read(wider(family), budget=budget))
 
 
+@pytest.mark.parametrize("positions", ["true", "compact"])
+def test_new_tensors_for_every_change_are_counted(positions: str) -> None:
+    budget = replace(BUDGET, positions=positions)
+    fresh, static = (read(wider("llama"), budget=budget, storage=name) for name in ("dynamic", "dense"))
+    check(fresh)
+    assert fresh.tensors < static.tensors  # a chunk in every layer is more here than a second copy of one layer
+
+
+def test_buffers_save_a_copy_of_one_layer() -> None:
+    model, budget = wider("llama", num_hidden_layers=2), locret.Budget(size=1500, chunk=64, stabilizers=16, local=20)
+    fresh, static = (read(model, budget=budget, storage=name, length=1800) for name in ("dynamic", "dense"))
+    check(fresh)
+    check(static)
+    assert static.tensors < fresh.tensors
+
+
 @pytest.mark.parametrize("policy", sorted({*list_policies()} - {"locret"}))
 def test_every_policy_is_counted(policy: str) -> None:
     check(read(wider("llama", vocab_size=3000), policy))

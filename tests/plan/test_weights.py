@@ -70,7 +70,7 @@ def test_packed_weights_have_scales() -> None:
         ({"weight_bits": 16}, "weight bits are 16: choose 32 (the dtype) or 4, 8"),
         ({"policy": "none"}, "unknown part 'none'"),
         ({"policy": "locret+quant4", "kv_bits": 8}, "has bits of its own"),
-        ({"policy": "infllm"}, "what 'infllm' takes cannot be told beforehand"),
+        ({"policy": "minference"}, "what attention 'minference' takes depends on the prompt"),
     ],
 )
 def test_bad_settings_are_named(options: dict, words: str) -> None:

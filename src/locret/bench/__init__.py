@@ -5,6 +5,7 @@ from __future__ import annotations
 from locret.bench.contestants import LIMIT, PLAIN, Bare, Contestant, Engined, limit, plain
 from locret.bench.measure import Row, Run, compare, run_once
 from locret.bench.random_weights import random_heads, random_model
+from locret.bench.ratios import Ratio, prefill_ratio, ratio
 
 __all__ = [
     "LIMIT",
@@ -12,12 +13,15 @@ __all__ = [
     "Bare",
     "Contestant",
     "Engined",
+    "Ratio",
     "Row",
     "Run",
     "compare",
     "limit",
     "plain",
+    "prefill_ratio",
     "random_heads",
     "random_model",
+    "ratio",
     "run_once",
 ]

@@ -7,7 +7,7 @@ from typing import Any
 
 from locret.bench.contestants import LIMIT, PLAIN, Bare, Contestant, Engined, limit, plain
 from locret.cache.budget import Budget
-from locret.engine import Engine, parse
+from locret.engine import parse
 from locret.policies import Policy
 
 BARE: dict[str, Callable[[Any, Budget, int], Bare]] = {
@@ -16,19 +16,26 @@ BARE: dict[str, Callable[[Any, Budget, int], Bare]] = {
 }
 
 
-def check_names(names: Sequence[str], positions: str) -> None:
-    """Refuse unknown names, and methods that contradict themselves, before weights are read.
+def check_names(names: Sequence[str], budget: Budget, sized: bool = True) -> None:
+    """Refuse unknown names, and methods that contradict themselves or the budget, before weights are read.
 
     Raises:
         LocretError: naming the part that is unknown, and those there are.
     """
-    for name in names:
-        if name not in BARE:
-            parse(name).check(positions)
+    for name in (name for name in names if name not in BARE):
+        method = parse(name)
+        method.check(budget.positions)
+        if sized:
+            method.sized_storage(budget)
 
 
 def line_up(
-    names: Sequence[str], model: Any, make_policy: Callable[[str], Policy], budget: Budget, new_tokens: int
+    names: Sequence[str],
+    model: Any,
+    make_policy: Callable[[str], Policy],
+    budget: Budget,
+    new_tokens: int,
+    sized: bool = True,
 ) -> list[Contestant]:
     """The contestants of these names.
 
@@ -38,19 +45,17 @@ def line_up(
         make_policy: makes a policy by name.
         budget: how all of them read.
         new_tokens: tokens of an answer.
+        sized: whether storages whose sizes can go by the budget do so (infllm); otherwise they have their own.
 
     Raises:
         LocretError: as `check_names`, or the method does not fit the model.
     """
     return [
-        BARE[name](model, budget, new_tokens) if name in BARE else _engined(name, model, make_policy, budget)
+        BARE[name](model, budget, new_tokens) if name in BARE else _engined(name, model, make_policy, budget, sized)
         for name in names
     ]
 
 
-def _engined(name: str, model: Any, make_policy: Callable[[str], Policy], budget: Budget) -> Engined:
+def _engined(name: str, model: Any, make_policy: Callable[[str], Policy], budget: Budget, sized: bool) -> Engined:
     method = parse(name)
-    engine = Engine(
-        model, policy=make_policy(method.policy), budget=budget, attention=method.attention, storage=method.storage
-    )
-    return Engined(name, engine)
+    return Engined(name, method.engine(model, policy=make_policy(method.policy), budget=budget, sized=sized))

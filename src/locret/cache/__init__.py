@@ -5,9 +5,12 @@ from __future__ import annotations
 from locret.cache.blocks import InfLLM, make_infllm
 from locret.cache.budget import Budget
 from locret.cache.budget_cache import BudgetCache
+from locret.cache.convolved import Convolved
 from locret.cache.dense import Dense
 from locret.cache.disk import make_disk
+from locret.cache.dynamic import Dynamic
 from locret.cache.hooks import attach, detach
+from locret.cache.lococo import make_lococo
 from locret.cache.merged import Merged
 from locret.cache.offloaded import Offloaded
 from locret.cache.quantised import Quantised
@@ -16,7 +19,9 @@ from locret.cache.recall import Recall, make_recall
 __all__ = [
     "Budget",
     "BudgetCache",
+    "Convolved",
     "Dense",
+    "Dynamic",
     "InfLLM",
     "Merged",
     "Offloaded",
@@ -26,5 +31,6 @@ __all__ = [
     "detach",
     "make_disk",
     "make_infllm",
+    "make_lococo",
     "make_recall",
 ]

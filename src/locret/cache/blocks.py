@@ -25,39 +25,14 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from locret.cache.budget import Budget
 from locret.cache.columns import Columns
 from locret.cache.host_blocks import Blocks, asking, joined
+from locret.cache.infllm_sizes import Sizes
 from locret.cache.offloaded import Piece
 from locret.cache.rotation import Move
 from locret.cache.storage import register_storage
-from locret.errors import LocretError
 from locret.models.queries import Queries
-
-
-@dataclass(frozen=True, slots=True)
-class Sizes:
-    """InfLLM's parameters; the defaults are the paper's for models of 8B (with Phi-3 Locret's paper has local=2048).
-
-    Attributes:
-        init: first units, which every pass sees.
-        local: newest units, which every pass sees.
-        block: units of a block.
-        top: blocks that a pass recalls.
-        representatives: keys that answer for a block.
-        resident: blocks that stay on a CUDA device, the last ones used.
-    """
-
-    init: int = 128
-    local: int = 4096
-    block: int = 128
-    top: int = 16
-    representatives: int = 4
-    resident: int = 32
-
-    def __post_init__(self) -> None:
-        for name, least in {"init": 0, "local": 1, "block": 1, "top": 1, "representatives": 1, "resident": 0}.items():
-            if getattr(self, name) < least:
-                raise LocretError(f"infllm's {name} is {getattr(self, name)}: give at least {least}")
 
 
 @dataclass
@@ -100,7 +75,7 @@ class InfLLM:
         gained: what the pass under way added to the worth of `near`; `recall` puts it there, once.
     """
 
-    sizes: Sizes = Sizes()
+    sizes: Sizes = field(default_factory=Sizes)
     near: Columns | None = None
     blocks: Blocks = field(default_factory=Blocks)
     answers: Tensor | None = None
@@ -109,6 +84,15 @@ class InfLLM:
     gained: list[Tensor] = field(default_factory=list)
     keeps_everything: ClassVar[bool] = True
     moves_late: ClassVar[bool] = False
+
+    @classmethod
+    def for_budget(cls, budget: Budget) -> Callable[[], InfLLM]:
+        """A maker of storages that show a pass at most `budget.size` units of the past (see `Sizes.within`).
+
+        Raises:
+            LocretError: that is too few.
+        """
+        return _maker(Sizes.within(budget.size))
 
     @property
     def units(self) -> int:
@@ -267,5 +251,8 @@ def make_infllm(
     Raises:
         LocretError: a parameter is too small.
     """
-    sizes = Sizes(init, local, block, top, representatives, resident)
+    return _maker(Sizes(init, local, block, top, representatives, resident))
+
+
+def _maker(sizes: Sizes) -> Callable[[], InfLLM]:
     return lambda: InfLLM(sizes, resident=Resident(sizes.resident))

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from transformers.cache_utils import Cache, DynamicSlidingWindowLayer
 
 from locret.cache.budget import Budget
-from locret.cache.fit import fitting_storage
+from locret.cache.fit import fitting_storage, layer_makers
 from locret.cache.hooks import attach
 from locret.cache.layer import BudgetLayer
 from locret.cache.plan import DECODED_AT_ONCE, chunk_plan
@@ -75,9 +75,10 @@ class BudgetCache(Cache):
         self.window: int = text.max_position_embeddings
         self.budgeted = budgeted_layers(text)
         self.assisted = False
+        makers = layer_makers(empty, model, text.num_hidden_layers)
         super().__init__(
             layers=[
-                BudgetLayer(i, self.reading, empty)
+                BudgetLayer(i, self.reading, makers[i])
                 if i in self.budgeted
                 else DynamicSlidingWindowLayer(sliding_window=text.sliding_window)
                 for i in range(text.num_hidden_layers)
@@ -128,7 +129,7 @@ class BudgetCache(Cache):
         positions = self.layers[layer].positions
         if positions is None:
             raise LocretError("the cache is empty: read a prompt first")
-        return positions.long()
+        return positions.long().sort(dim=-1).values
 
     def fork(self) -> BudgetCache:
         """A second cache that goes on from here; neither changes the other. Tensors are shared until they differ."""

@@ -1,42 +1,58 @@
-"""Dense storage: keys and values as they come, in the model's own precision."""
+"""Dense storage: keys and values in the model's own precision, in buffers that are written in place."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
-import torch
 from torch import Tensor
-from torch.nn.functional import pad
 
+from locret.cache.buffer import Buffer, Change, Part
+from locret.cache.changes import Compact, Fill, Turn, taken
+from locret.cache.dynamic import Dynamic
+from locret.cache.room import Room
+from locret.cache.rotation import Move
 from locret.cache.storage import register_storage
 from locret.models.queries import Queries
 
 
 @register_storage("dense")
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Dense:
-    """Two tensors, [batch, kv_heads, units, head_dim] each; None while empty."""
+    """A part of a buffer of keys and one of values; None while empty.
 
-    keys: Tensor | None = None
-    values: Tensor | None = None
+    Appending writes behind the units, and evicting moves kept units into evicted places, both in the same buffer for
+    as long as nobody else sees what is overwritten; a fork gets a buffer of its own when it first evicts, or when
+    another has written where it goes on. The buffer has slots for what the cache expects to hold (`Room`); where that
+    is not known or does not suffice, it is replaced by one a quarter larger. `nbytes` counts units, not slots.
+
+    What `read` gives are views: they show other units as soon as the cache has gone on. With autograd on, nothing is
+    written in place.
+
+    Attributes:
+        part: what is seen of the buffers.
+        room: how many slots new buffers are to have.
+    """
+
+    part: Part | None = None
+    room: Room = field(default_factory=Room)
     moves_late: ClassVar[bool] = True
+    fills_gaps: ClassVar[bool] = True
 
     @property
     def units(self) -> int:
         """Stored units per KV head."""
-        return 0 if self.keys is None else self.keys.shape[-2]
+        return 0 if self.part is None else self.part.units
 
     @property
     def nbytes(self) -> int:
-        """Bytes of both tensors."""
-        return 0 if self.keys is None else self.keys.nbytes + self.read()[1].nbytes
+        """Bytes of the units; the slots behind them are not counted."""
+        return 0 if self.part is None else self.part.units * self.part.buffer.unit_bytes
 
     def read(self) -> tuple[Tensor, Tensor]:
-        """Both tensors."""
-        assert self.keys is not None and self.values is not None, "nothing is stored yet"
-        return self.keys, self.values
+        """Views of both buffers."""
+        return self._stored.read()
 
     @property
     def visible(self) -> int:
@@ -44,47 +60,64 @@ class Dense:
         return self.units
 
     def recall(self, new: int, queries: Queries | None) -> tuple[Tensor, Tensor]:
-        """Both tensors."""
+        """Views of both buffers."""
         return self.read()
+
+    def with_room(self, room: Room) -> Dense:
+        """The same units; buffers that are made from now on are of this size."""
+        return self if room == self.room else replace(self, room=room)
 
     def append(self, keys: Tensor, values: Tensor) -> Dense:
         """With new units at the end."""
-        if self.keys is None:
-            # Cloned, as projections may be views of a larger activation that would stay alive with them.
-            return Dense(keys.clone(), values.clone())
-        stored_keys, stored_values = self.read()
-        return Dense(torch.cat([stored_keys, keys], dim=-2), torch.cat([stored_values, values], dim=-2))
+        slots = self.room.of(self.units + keys.shape[-2])
+        if self.part is not None:
+            return replace(self, part=self.part.append(keys, values, slots))
+        buffer = Buffer.empty(keys, values, slots)
+        buffer.write(0, keys, values)
+        return replace(self, part=Part(buffer, keys.shape[-2]))
+
+    def first(self, count: int) -> Dense:
+        """Only the first units."""
+        keys, _ = self.read()  # what is due moves them
+        return replace(self, part=Part(self._stored.buffer, min(count, keys.shape[-2])))
 
     def gather(self, indices: Tensor) -> Dense:
-        """Only the units at `indices` [batch, kv_heads, kept]."""
-        keys, values = self.read()
-        index = indices[..., None].expand(*indices.shape, keys.shape[-1])
-        value_index = indices[..., None].expand(*indices.shape, values.shape[-1])
-        return Dense(keys.gather(-2, index), values.gather(-2, value_index))
+        """Only the units at `indices` [batch, kv_heads, kept], in that order; in buffers of their own."""
+        self.read()
+        buffer = self._stored.buffer
+        made = Buffer(taken(buffer.keys, indices), taken(buffer.values, indices))
+        return replace(self, part=Part(made, indices.shape[-1]))
 
     def evict(self, kept: Tensor, scores: Tensor) -> Dense:
-        """Only the units at `kept`; the others are gone."""
-        return self.gather(kept)
+        """Only the units at `kept`, in their order; the others are gone."""
+        return self._changed(Compact(kept.int(), self.units), kept.shape[-1])
 
-    def map_keys(self, change: Callable[[Tensor], Tensor]) -> Dense:
-        """With the keys changed."""
-        keys, values = self.read()
-        return Dense(change(keys), values)
+    def fill(self, kept: Tensor) -> Dense:
+        """Only the units at `kept`, which is in slot order (`select_slots`): most stay where they are."""
+        return self._changed(Fill.of(kept, self.units), kept.shape[-1])
+
+    def map_keys(self, change: Move) -> Dense:
+        """With the keys moved."""
+        return self._changed(Turn(change, self.units), self.units)
 
     def select_batch(self, indices: Tensor) -> Dense:
-        """Only the batch rows at `indices`."""
-        if self.keys is None:
-            return self
-        keys, values = self.read()
-        return Dense(keys.index_select(0, indices.to(keys.device)), values.index_select(0, indices.to(values.device)))
+        """Only the batch rows at `indices`, in buffers of their own."""
+        return self if self.part is None else self._holding(Dynamic(*self.read()).select_batch(indices))
 
     @classmethod
     def stack(cls, rows: Sequence[Dense]) -> Dense:
         """One batch; rows with fewer units are padded at the front."""
-        pairs = [row.read() for row in rows]
-        longest = max(row.units for row in rows)
-        keys, values = (
-            torch.cat([pad(tensor, (0, 0, longest - tensor.shape[-2], 0)) for tensor in column])
-            for column in zip(*pairs, strict=True)
-        )
-        return cls(keys, values)
+        return rows[0]._holding(Dynamic.stack([Dynamic(*row.read()) for row in rows]))
+
+    @property
+    def _stored(self) -> Part:
+        assert self.part is not None, "nothing is stored yet"
+        return self.part
+
+    def _changed(self, due: Change, units: int) -> Dense:
+        self.read()  # one change at a time
+        return replace(self, part=Part(self._stored.buffer, units, due))
+
+    def _holding(self, units: Dynamic) -> Dense:
+        keys, values = units.read()
+        return replace(self, part=Part(Buffer(keys, values), units.units))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+
+from torch import nn
 
 from locret.cache.budget import Budget
-from locret.cache.storage import Storage, get_storage
+from locret.cache.storage import Storage, Trained, get_storage
 from locret.errors import LocretError
 from locret.policies.base import Policy
 
@@ -25,6 +27,15 @@ def fitting_storage(storage: str | Callable[[], Storage], policy: Policy, budget
     check_policy(name, empty, policy.evicts)
     check_positions(name, empty, budget.positions)
     return empty
+
+
+def layer_makers(empty: Callable[[], Storage], model: nn.Module, layers: int) -> Sequence[Callable[[], Storage]]:
+    """The maker of each layer: the same one, but for storages with trained weights.
+
+    Raises:
+        LocretError: there are no weights for this model.
+    """
+    return empty.for_model(model) if isinstance(empty, Trained) else [empty] * layers
 
 
 def check_policy(name: str, empty: Callable[[], Storage], evicts: bool) -> None:

@@ -10,6 +10,8 @@ from torch import Tensor
 from torch.nn.functional import pad
 from transformers.cache_utils import CacheLayerMixin
 
+from locret.cache.asked import Asked
+from locret.cache.keeping import fills_gaps, keep_best, keep_first, with_room
 from locret.cache.plan import Stage, stage_of
 from locret.cache.reading import Arriving, Reading
 from locret.cache.rotation import Move
@@ -17,7 +19,6 @@ from locret.cache.slots import Packing, Slots
 from locret.cache.storage import Storage
 from locret.errors import LocretError
 from locret.policies.base import Units
-from locret.policies.selection import select
 
 
 class BudgetLayer(CacheLayerMixin):
@@ -25,7 +26,8 @@ class BudgetLayer(CacheLayerMixin):
 
     Attributes:
         storage: keys and values.
-        positions: [batch, kv_heads, units] int32, ascending prompt positions (left padding counted).
+        positions: [batch, kv_heads, units] int32, prompt positions (left padding counted) in the storage's order:
+            ascending, unless gaps are filled.
         scores: [batch, kv_heads, units] fp32.
         slots: rotary positions of the stored keys, with compact positions.
         seen: tokens that went through this layer, evicted ones included.
@@ -50,6 +52,7 @@ class BudgetLayer(CacheLayerMixin):
         self.scores: Tensor | None = None
         self.slots: Slots | None = None
         self.arriving = Arriving()
+        self.asked = Asked.of(self.reading.policy)
         self.new = 0
         self.seen = self.cut_at = 0
         self.is_initialized = False
@@ -85,6 +88,8 @@ class BudgetLayer(CacheLayerMixin):
             self.pack()
         if self.slots is not None:
             self.slots = self.slots.append(self._first_slot(new), new)
+        if new > 1 or not self.storage.units:
+            self.storage = with_room(self.storage, self.seen, self.reading)
         self.storage = self.storage.append(key_states, value_states)
         keys, values = self.storage.recall(new, self.arriving.queries)
         arrived = torch.arange(self.seen, self.seen + new, dtype=torch.int32, device=keys.device)
@@ -132,8 +137,9 @@ class BudgetLayer(CacheLayerMixin):
                 "(damaged heads or an overflow: try another dtype, or load the heads again)"
             )
         ranks = self._without_padding(self.reading.policy.rank(self.scores, self._own_positions(), size))
-        kept = select(ranks, size, protect)  # [batch, kv_heads, size]
-        self.storage = self.storage.evict(kept, self.scores)
+        self.storage, kept = keep_best(
+            self.storage, ranks, self.scores, self.positions, size, protect, fills_gaps(self.storage, self.reading)
+        )
         self.positions = self.positions.gather(-1, kept)
         self.scores = self.scores.gather(-1, kept)
         self.cut_at = self.seen
@@ -175,7 +181,9 @@ class BudgetLayer(CacheLayerMixin):
     def _score(self, keys: Tensor, scores: Tensor, surprise: Tensor | None) -> Tensor:
         """Scores of all units; padding gets -inf, so it is the first to go, alike in every head."""
         arriving, self.arriving = self.arriving, Arriving()
-        units = Units(self.index, arriving.projections, keys, self._own_positions(), scores, arriving.queries, surprise)
+        self.asked, asked = self.asked.after(self, arriving.queries)
+        own, queries = self._own_positions(), arriving.queries
+        units = Units(self.index, arriving.projections, keys, own, scores, queries, surprise, asked)
         return self._without_padding(self.reading.policy.score(units))
 
     def _own_positions(self) -> Tensor:
@@ -189,15 +197,25 @@ class BudgetLayer(CacheLayerMixin):
         return scores if pads is None else scores.masked_fill(self._own_positions() < 0, -torch.inf)
 
     def fork(self, reading: Reading) -> BudgetLayer:
-        """A layer that goes on from here for itself; tensors are shared, as none is ever changed in place."""
+        """A layer that goes on from here for itself; tensors are shared, and a storage that writes in place knows."""
         layer = BudgetLayer(self.index, reading, self.empty)
         layer.storage, layer.positions, layer.scores = self.storage, self.positions, self.scores
-        layer.slots = self.slots
+        layer.slots, layer.asked = self.slots, self.asked
         layer.seen, layer.cut_at, layer.is_initialized = self.seen, self.cut_at, self.is_initialized
         return layer
 
+    def sort(self) -> None:
+        """Bring the units into the order of the prompt."""
+        if self.positions is None or self.scores is None or not fills_gaps(self.storage, self.reading):
+            return
+        order = self.positions.argsort(dim=-1)
+        self.storage = self.storage.gather(order)
+        self.positions, self.scores = self.positions.gather(-1, order), self.scores.gather(-1, order)
+
     def stack(self, rows: Sequence[BudgetLayer]) -> None:
         """Become one batch of layers that have read one prompt each; the shorter are padded at the front."""
+        for row in rows:
+            row.sort()
         self.seen = max(row.seen for row in rows)
         self.cut_at = self.seen
         self.storage = self.empty().stack([row.storage for row in rows])
@@ -227,8 +245,7 @@ class BudgetLayer(CacheLayerMixin):
                 f"{removed} tokens cannot be taken back, as units were evicted after them: give the cache the "
                 "prompt_length, so that it knows what is decoding, and no decode_budget, or generate without assistance"
             )
-        kept = torch.arange(self.storage.units - removed, device=self.positions.device)
-        self.storage = self.storage.gather(kept.expand(*self.positions.shape[:2], -1))
+        self.storage = keep_first(self.storage, self.storage.units - removed, self.positions)
         self.positions, self.scores = self.positions[..., :-removed], self.scores[..., :-removed]
         self.slots = None if self.slots is None else self.slots.without_newest(removed)
         self.seen -= removed
@@ -249,7 +266,7 @@ class BudgetLayer(CacheLayerMixin):
         """Keep only these batch rows, which may repeat."""
         if self.positions is None or self.scores is None:
             return
-        self.storage = self.storage.select_batch(indices)
+        self.storage, self.asked = self.storage.select_batch(indices), self.asked.select(indices)
         self.positions = self.positions[indices.to(self.positions.device)]
         self.scores = self.scores[indices.to(self.scores.device)]
         self.slots = None if self.slots is None else self.slots.select(indices)

@@ -138,5 +138,5 @@ class Merged:
 
 
 register_storage("merge_kv")(partial(Merged, keys=True))
-register_storage("merge_v")(partial(Merged, keys=False))
+register_storage("merge")(register_storage("merge_v")(partial(Merged, keys=False)))  # the best-behaved has two names
 register_storage("merge_scored")(partial(Merged, keys=False, scored=True))

@@ -13,7 +13,7 @@ from typing import ClassVar, Protocol
 import torch
 from torch import Tensor
 
-from locret.cache.dense import Dense
+from locret.cache.dynamic import Dynamic
 from locret.cache.rotation import Move
 from locret.cache.storage import register_storage
 from locret.models.queries import Queries
@@ -159,7 +159,7 @@ class Offloaded:
 
     def gather(self, indices: Tensor) -> Offloaded:
         """Only the units at `indices` [batch, kv_heads, kept]; all of them leave the device."""
-        return self._holding(Dense(*self.read()).gather(indices))
+        return self._holding(Dynamic(*self.read()).gather(indices))
 
     def evict(self, kept: Tensor, scores: Tensor) -> Offloaded:
         """Only the units at `kept`; the others are gone."""
@@ -167,18 +167,18 @@ class Offloaded:
 
     def map_keys(self, change: Move) -> Offloaded:
         """With the keys moved."""
-        return self._holding(Dense(*self.read()).map_keys(change))
+        return self._holding(Dynamic(*self.read()).map_keys(change))
 
     def select_batch(self, indices: Tensor) -> Offloaded:
         """Only the batch rows at `indices`."""
-        return self._holding(Dense(*self.read()).select_batch(indices)) if self.units else self
+        return self._holding(Dynamic(*self.read()).select_batch(indices)) if self.units else self
 
     @classmethod
     def stack(cls, rows: Sequence[Offloaded]) -> Offloaded:
         """One batch, held where the first row is; rows with fewer units are padded at the front."""
-        return rows[0]._holding(Dense.stack([Dense(*row.read()) for row in rows]))
+        return rows[0]._holding(Dynamic.stack([Dynamic(*row.read()) for row in rows]))
 
-    def _holding(self, units: Dense) -> Offloaded:
+    def _holding(self, units: Dynamic) -> Offloaded:
         keys, values = units.read()
         if not keys.shape[-2]:
             return replace(self, pieces=(), fresh=(keys, values))

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from locret.cache.codecs import Affine, Codec
 from locret.cache.columns import Columns
-from locret.cache.dense import Dense
+from locret.cache.dynamic import Dynamic
 from locret.cache.host_blocks import Blocks, asking, joined
 from locret.cache.offloaded import CPU
 from locret.cache.rotation import Move
@@ -58,7 +58,7 @@ class Recall:
     representatives: int | None = None
     asked: int = 64
     codec: Codec = field(default_factory=lambda: Affine(bits=4, group=64))
-    kept: Dense = field(default_factory=Dense)
+    kept: Dynamic = field(default_factory=Dynamic)
     pending: Columns | None = None
     blocks: Blocks = field(default_factory=Blocks)
     index: Columns | None = None
@@ -182,7 +182,7 @@ class Recall:
             raise LocretError(
                 "storage 'recall' cannot read prompts of different lengths in one batch: read them one by one"
             )
-        return replace(rows[0], kept=Dense.stack([row.kept for row in rows]))
+        return replace(rows[0], kept=Dynamic.stack([row.kept for row in rows]))
 
     def _fetch(self, chosen: Tensor) -> tuple[Tensor, Tensor]:
         """Chosen units of every head, put together on the host, so that one copy brings them to the device."""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar, Protocol, TypeVar
+from typing import Any, ClassVar, Protocol, TypeVar, cast, runtime_checkable
 
-from torch import Tensor
+from torch import Tensor, nn
 
+from locret.cache.budget import Budget
+from locret.cache.room import Room
 from locret.cache.rotation import Move
 from locret.models.queries import Queries
 from locret.registry import Registry
@@ -24,6 +26,7 @@ class Storage(Protocol):
             cannot work under a policy that evicts.
         takes_evicted: True for one that does something with what is evicted, and is idle without.
         stays_in_place: True for one whose recalled units cannot be moved, so that positions have to be true.
+        fills_gaps: True for one that is an `InPlace` storage as well.
     """
 
     moves_late: ClassVar[bool] = False
@@ -42,7 +45,10 @@ class Storage(Protocol):
         ...
 
     def read(self) -> tuple[Tensor, Tensor]:
-        """All keys and values, [batch, kv_heads, units, head_dim] each, ready for attention."""
+        """All keys and values, [batch, kv_heads, units, head_dim] each, ready for attention.
+
+        They may be views of memory that is written when the cache goes on: clone them to keep them.
+        """
         ...
 
     @property
@@ -89,6 +95,58 @@ class Storage(Protocol):
     @classmethod
     def stack(cls, rows: Sequence[Storage]) -> Storage:
         """One batch of storages of the same kind; those with fewer units are padded at the front."""
+        ...
+
+
+class InPlace(Protocol):
+    """What a storage has besides that writes units in place: it moves less where order does not matter."""
+
+    def with_room(self, room: Room) -> Storage:
+        """The same units; memory that is allocated from now on is of this size."""
+        ...
+
+    def first(self, count: int) -> Storage:
+        """Only the first `count` units; nothing is copied."""
+        ...
+
+    def fill(self, kept: Tensor) -> Storage:
+        """Only the units at `kept`; the others are gone.
+
+        Args:
+            kept: [batch, kv_heads, kept], in slot order (`locret.policies.selection.select_slots`): a unit below `kept`
+                stays where it is, and the gaps are filled by those from beyond.
+        """
+        ...
+
+
+def in_place(storage: Storage) -> InPlace | None:
+    """The storage, if it works in place."""
+    return cast(InPlace, storage) if getattr(storage, "fills_gaps", False) else None
+
+
+@runtime_checkable
+class Sized(Protocol):
+    """A maker of storages that show a pass only some units, and can have sizes that go by a budget."""
+
+    def for_budget(self, budget: Budget) -> Callable[[], Storage]:
+        """A maker of empty storages that show a pass at most `budget.size` units of the past.
+
+        Raises:
+            LocretError: that is too few.
+        """
+        ...
+
+
+@runtime_checkable
+class Trained(Protocol):
+    """A maker of storages that have weights, trained for one model, in every layer."""
+
+    def for_model(self, model: nn.Module) -> Sequence[Callable[[], Storage]]:
+        """Makers of empty storages, one a layer of the model.
+
+        Raises:
+            LocretError: there are no weights for this model.
+        """
         ...
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from locret.cli.common import (
+    BudgetOption,
     ChunkOption,
     DeviceOption,
     DtypeOption,
@@ -36,9 +37,7 @@ def bench_command(
         str, typer.Option(help="Methods, 'transformers' (plain, full attention) and 'limit', separated by commas.")
     ] = "locret,full,transformers,limit",
     lengths: Annotated[str, typer.Option(help="Tokens of the prompts, separated by commas.")] = "4096",
-    budget: Annotated[
-        int | None, typer.Option(help="Units kept per KV head.", show_default="1024 for builtin, else 6000")
-    ] = None,
+    budget: BudgetOption = None,
     chunk: ChunkOption = None,
     stabilizers: StabilizersOption = None,
     local: LocalOption = None,
@@ -70,10 +69,11 @@ def bench_command(
         from locret.cli.budget import prompt_budget
 
         units = prompt_budget(model, budget, chunk, stabilizers, local, positions)
-        check_names(names, positions)
+        sized = budget is not None
+        check_names(names, units, sized)
         loaded = load_for_bench(model, heads, random_weights, width, dtype, device, seed)
         ids = random_ids(loaded.model, max(tokens), seed)
-        contestants = line_up(names, loaded.model, lambda name: loaded.policy(name, seed), units, new_tokens)
+        contestants = line_up(names, loaded.model, lambda name: loaded.policy(name, seed), units, new_tokens, sized)
         rows: list[Row] = []
         with watching(out.notes, sum(tokens) * len(names) * repeats, repeats) as watch:
             for length in tokens:

@@ -1,4 +1,4 @@
-"""`locret eval`: policies compared on questions with known answers."""
+"""`locret eval`: methods compared on questions with known answers."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from locret.cli.common import (
     ModelOption,
     Output,
     PositionsOption,
+    QueryFirstOption,
     StabilizersOption,
     output,
 )
@@ -31,7 +32,8 @@ def eval_command(
     model: ModelOption = "builtin",
     heads: HeadsOption = None,
     policies: Annotated[
-        str, typer.Option(help="Policies, or kvpress:NAME, separated by commas.")
+        str,
+        typer.Option(help="Methods (locret, infllm, quant4, locret+quant4 ...) or kvpress:NAME, separated by commas."),
     ] = "full,locret,streaming_llm,random",
     tasks: Annotated[
         str,
@@ -47,6 +49,9 @@ def eval_command(
             show_default="what the benchmark's authors keep on the hub",
         ),
     ] = None,
+    skip_damaged: Annotated[
+        bool, typer.Option("--skip-damaged", help="Leave out damaged lines of original files, and say which.")
+    ] = False,
     lengths: Annotated[
         str,
         typer.Option(help="Tokens a document, separated by commas; documents of original files are cut to them."),
@@ -65,9 +70,7 @@ def eval_command(
     filler: Annotated[
         Path | None, typer.Option(help="Haystack: a text or JSONL file, .gz too.", show_default="the Python reference")
     ] = None,
-    query_first: Annotated[
-        bool, typer.Option("--query-first", help="The question also stands before the document.")
-    ] = False,
+    query_first: QueryFirstOption = False,
     chat: Annotated[bool, typer.Option("--chat/--no-chat", help="Prompts in the tokenizer's chat template.")] = False,
     max_new_tokens: Annotated[
         int | None, typer.Option(help="Tokens of an answer at most.", show_default="by task")
@@ -96,7 +99,7 @@ def eval_command(
 ) -> None:
     """Ask questions with known answers about long documents that are read in fixed memory, and score the answers.
 
-    Every policy and budget gets the same documents and questions. A policy that evicts nothing is read once for all
+    Every method and budget gets the same documents and questions. What does not go by the budget is read once for all
     budgets.
     """
     from locret.cli.lists import split as values
@@ -131,7 +134,7 @@ def eval_command(
             chat=chat,
             max_new_tokens=max_new_tokens,
         )
-        sources = parse_data(data or (), str(filler) if filler else None)
+        sources = parse_data(data or (), str(filler) if filler else None, skip_damaged)
         job = Job(model, heads, names, grid, filler, sources, dtype, device, parse_shard(shard))
         if plots:
             load_figure()
@@ -140,7 +143,8 @@ def eval_command(
         if merge and out:
             rows = merged(merge, out)
         else:
-            job.check()
+            for reason in job.check():
+                written.notes.print(f"skipped: {reason}", soft_wrap=True, highlight=False, markup=False)
             rows = evaluate(job, ResultFile(out) if out else None, workers, written.notes)
         _report(written, rows)
         if out:

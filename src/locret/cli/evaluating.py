@@ -9,7 +9,7 @@ from pathlib import Path
 from rich.console import Console
 
 from locret.cli.common import quiet_libraries
-from locret.cli.loading import check_policies, load
+from locret.cli.loading import check_compared, load
 from locret.cli.tokenizers import load_tokenizer
 from locret.cli.watching import BarWatch
 from locret.eval.grid import Grid
@@ -39,18 +39,22 @@ class Job:
     device: str
     shard: Shard
 
-    def check(self) -> None:
-        """Refuse unknown policies, missing files and a missing chat template, before any weights are read.
+    def check(self) -> list[str]:
+        """Refuse unknown methods, contradictions, missing files or chat templates, before any weights are read.
+
+        Returns:
+            What is wrong with lines of original files that will be left out.
 
         Raises:
-            LocretError: naming them.
+            LocretError: naming them, with the reason.
         """
-        check_policies(self.policies, presses=True)
+        check_compared(self.policies, self.grid.sizes())
         if self.grid.chat:
             frame_of(load_tokenizer(self.model), chat=True)
         files = Files(self.data)
         for task in self.grid.tasks:
             files.extent(task, 1, 1)
+        return files.skipped.reasons
 
     def build(self, watch: Watch, files: Files) -> Evaluation:
         """Load everything, and plan.

@@ -8,15 +8,18 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from locret.cli.common import (
+    BudgetOption,
     ChunkOption,
     DeviceOption,
     DtypeOption,
     HeadsOption,
     JsonOption,
     LocalOption,
+    MethodOption,
     ModelOption,
     Output,
     PositionsOption,
+    QueryFirstOption,
     StabilizersOption,
     output,
 )
@@ -33,10 +36,8 @@ def generate_command(
     prompt_ids: Annotated[Path | None, typer.Option(help="File with a JSON list of token ids.")] = None,
     model: ModelOption = "builtin",
     heads: HeadsOption = None,
-    policy: Annotated[str, typer.Option(help="What says which units are kept.")] = "locret",
-    budget: Annotated[
-        int | None, typer.Option(help="Units kept per KV head.", show_default="1024 for builtin, else 6000")
-    ] = None,
+    policy: MethodOption = "locret",
+    budget: BudgetOption = None,
     chunk: ChunkOption = None,
     stabilizers: StabilizersOption = None,
     local: LocalOption = None,
@@ -46,6 +47,7 @@ def generate_command(
         typer.Option(help="Units kept on top of these while the answer is written.", show_default="all of the answer"),
     ] = None,
     decode_every: Annotated[int, typer.Option(help="Tokens written between two evictions.")] = 1,
+    query_first: QueryFirstOption = False,
     chat: Annotated[
         bool | None,
         typer.Option(
@@ -78,24 +80,32 @@ def generate_command(
     with output(as_json) as out:
         if chat and prompt_ids is not None:
             raise typer.BadParameter("--chat is for text: token ids are read as they stand")
-        prompt = _prompt(document, question, prompt_file, prompt_ids)
+        if query_first and document is None:
+            raise typer.BadParameter(
+                "--query-first needs --document and --question: other prompts are read as they stand"
+            )
+        prompt = _prompt(document, question, prompt_file, prompt_ids, query_first)
 
         from locret.cli.budget import prompt_budget
-        from locret.cli.loading import check_policies, load
+        from locret.cli.loading import check_method, load
         from locret.cli.progress import reading
-        from locret.engine import Engine, Sampling
+        from locret.engine import Sampling
 
         units = prompt_budget(model, budget, chunk, stabilizers, local, positions, decode_budget, decode_every)
-        check_policies([policy])
+        sized = budget is not None  # without a budget of the user's, InfLLM has the paper's sizes
+        method = check_method(policy, units, sized)
         Sampling(temperature, top_k, top_p, seed)
         loaded = load(model, heads, dtype, device, device_map=device_map, weight_bits=weight_bits)
         turns = prompt.turns(loaded.tokenizer, chat)
-        engine = Engine(loaded.model, loaded.tokenizer, policy=loaded.policy(policy, seed), budget=units)
+        asked = prompt.question_tokens(loaded.tokenizer, chat)
+        chosen = loaded.policy(method.policy, seed)
+        engine = method.engine(loaded.model, loaded.tokenizer, policy=chosen, budget=units, sized=sized)
         session = None
         with reading(out.notes, "reading") as progress:
             for i, turn in enumerate(turns):
                 coming = sum(map(len, turns[i + 1 :])) + max_new_tokens
-                session = engine.prefill(turn, session, progress=progress, answer_tokens=coming)
+                first = asked if i == 0 else 0
+                session = engine.prefill(turn, session, progress=progress, answer_tokens=coming, question_tokens=first)
         assert session is not None
         answer = engine.stream(
             session,
@@ -112,7 +122,9 @@ def generate_command(
         _report(out, answer.result())
 
 
-def _prompt(document: Path | None, question: str | None, prompt_file: Path | None, prompt_ids: Path | None) -> Prompt:
+def _prompt(
+    document: Path | None, question: str | None, prompt_file: Path | None, prompt_ids: Path | None, query_first: bool
+) -> Prompt:
     """The one prompt that the options name; anything but one is bad usage."""
     from locret.cli.prompt import DocumentPrompt, TextPrompt, read_text, read_token_ids
 
@@ -124,7 +136,7 @@ def _prompt(document: Path | None, question: str | None, prompt_file: Path | Non
     if document is not None and question is not None:
         if not question.strip():
             raise typer.BadParameter("--question is empty: ask something about the document")
-        return DocumentPrompt(read_text(document), question)
+        return DocumentPrompt(read_text(document), question, query_first)
     return TextPrompt(read_text(prompt_file)) if prompt_file else read_token_ids(given[0])
 
 
@@ -139,15 +151,17 @@ def _report(out: Output, result: Result) -> None:
         prompt_tokens=stats.prompt_tokens,
         kept_tokens=stats.kept_tokens,
         kv_bytes=stats.kv_bytes,
+        offloaded_bytes=stats.offloaded_bytes,
         prefill_seconds=stats.prefill_seconds,
         decode_seconds=stats.decode_seconds,
         peak_memory_bytes=stats.peak_memory_bytes,
     )
+    elsewhere = f", {human_bytes(stats.offloaded_bytes)} of it off the device" if stats.offloaded_bytes else ""
     read_rate = stats.prompt_tokens / max(stats.prefill_seconds, 1e-9)
     write_rate = stats.new_tokens / max(stats.decode_seconds, 1e-9)
     out.notes.print(
         f"read {stats.prompt_tokens} tokens in {stats.prefill_seconds:.1f} s ({read_rate:.0f} tok/s), "
-        f"kept {stats.kept_tokens} per KV head ({human_bytes(stats.kv_bytes)}); "
+        f"kept {stats.kept_tokens} per KV head ({human_bytes(stats.kv_bytes)}{elsewhere}); "
         f"wrote {stats.new_tokens} in {stats.decode_seconds:.1f} s ({write_rate:.0f} tok/s); "
         f"peak memory {human_bytes(stats.peak_memory_bytes)}",
         soft_wrap=True,

@@ -1,20 +1,20 @@
-"""Loading what `--model`, `--heads` and `--policy` name. Names are checked before any weights are read."""
+"""Loading what `--model`, `--heads` and `--policy` name. Methods are checked before any weights are read."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from locret.cache.budget import Budget
+from locret.engine import Method, parse
 from locret.errors import LocretError
+from locret.eval.reading import Combined, Compared
 from locret.interop.kvpress import PREFIX, get_press
 from locret.interop.press_policy import PressPolicy
 from locret.models.heads import RetainingHeads
 from locret.models.loading import load_model
-from locret.policies import Policy, get_policy, list_policies, policy_options
-
-if TYPE_CHECKING:
-    from locret.eval.reading import Compared
+from locret.policies import Policy, get_policy, policy_options
 
 
 @dataclass(frozen=True)
@@ -41,28 +41,49 @@ class Loaded:
         return get_policy(name, **options)
 
     def compared(self, name: str) -> Compared:
-        """The policy `name`, or the press of kvpress that it names.
+        """The method `name` with its policy, or the press of kvpress that it names.
 
         Raises:
-            LocretError: as `policy` does, or there is no such press.
+            LocretError: as `parse` and `policy` do, or there is no such press.
         """
-        return PressPolicy(name.removeprefix(PREFIX)) if name.startswith(PREFIX) else self.policy(name)
+        if name.startswith(PREFIX):
+            return PressPolicy(name.removeprefix(PREFIX))
+        method = parse(name)
+        return Combined(method, self.policy(method.policy))
 
 
-def check_policies(names: Sequence[str], presses: bool = False) -> None:
-    """Refuse unknown policies; presses of kvpress, too, unless they can be used.
+def check_method(name: str, budget: Budget, sized: bool = True) -> Method:
+    """The method `name`, if it can read under a budget.
+
+    Args:
+        name: a policy, or policy, storage and attention joined by "+".
+        budget: how prompts are read.
+        sized: whether storages whose sizes can go by the budget do so.
 
     Raises:
-        LocretError: naming the policy, and the ones there are.
+        LocretError: an unknown part, parts that contradict each other or the budget, or too small a budget.
     """
-    known = list_policies()
+    if name.startswith(PREFIX):
+        raise LocretError(f"{name} can only be compared: `locret eval --policies {name}`")
+    method = parse(name)
+    method.check(budget.positions)
+    if sized:
+        method.sized_storage(budget)
+    return method
+
+
+def check_compared(names: Sequence[str], budgets: Sequence[Budget]) -> None:
+    """Refuse what cannot be compared under every one of some budgets: methods (`check_method`), presses of kvpress.
+
+    Raises:
+        LocretError: naming it, with the reason.
+    """
     for name in names:
-        if name.startswith(PREFIX) and not presses:
-            raise LocretError(f"{name} can only be compared: `locret eval --policies {name}`")
         if name.startswith(PREFIX):
             get_press(name.removeprefix(PREFIX))
-        elif name not in known:
-            raise LocretError(f"unknown policy {name!r}: choose one of {', '.join(known)}")
+            continue
+        for budget in budgets:
+            check_method(name, budget)
 
 
 def load(model: str, heads: str | None, dtype: str, device: str, **options: Any) -> Loaded:

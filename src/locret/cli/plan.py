@@ -42,6 +42,9 @@ def plan_command(
     local: LocalOption = None,
     positions: PositionsOption = "true",
     policy: Annotated[str, typer.Option(help="What is kept, and how: locret, quant4, locret+quant4 ...")] = "locret",
+    storage: Annotated[
+        str | None, typer.Option(help="How it is held: offloaded, disk, quant4 ...", show_default="as --policy says")
+    ] = None,
     width: Annotated[int, typer.Option(min=1, help="Hidden width of the retaining heads.")] = 1024,
     dtype: DtypeOption = "auto",
     kv_bits: Annotated[int | None, typer.Option(help="Bits of a stored key or value.", show_default="by dtype")] = None,
@@ -78,9 +81,10 @@ def plan_command(
             dtype=dtype,
             kv_bits=kv_bits,
             weight_bits=weight_bits,
-            policy=policy,
+            policy=f"{policy}+{storage}" if storage else policy,
             width=width,
             cuda=cuda,
+            budget=planned if budget else None,
         )
         largest = largest_budget(setting, length, make, room, least=max(1, (stabilizers or 0) + (local or 0)))
         if budget is None and largest:
@@ -102,6 +106,7 @@ def _report(out: Output, setting: Setting, length: int, planned: Budget, largest
     out.result.update(
         weights_bytes=needed.weights,
         kv_bytes=needed.kv,
+        offloaded_bytes=needed.offloaded,
         full_kv_bytes=needed.full_kv,
         activation_bytes=needed.activations,
         total_bytes=needed.total,
@@ -130,7 +135,8 @@ def _report(out: Output, setting: Setting, length: int, planned: Budget, largest
     lines = {
         "weights": human_bytes(needed.weights),
         "KV cache": f"{human_bytes(needed.kv)} at budget {found['planned_budget']} "
-        f"({human_bytes(needed.full_kv)} without eviction)",
+        f"({human_bytes(needed.full_kv)} without eviction)"
+        + (f", {human_bytes(needed.offloaded)} of it elsewhere" if needed.offloaded else ""),
         "activations": f"{human_bytes(needed.activations)} (most in: {needed.moment})",
         "total": f"{human_bytes(needed.total)} of {human_bytes(room - needed.reserve)}: "
         + ("fits" if found["fits"] else "does not fit"),

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from locret.cli.questions import as_text
+from locret.cli.questions import as_text, without_answer
 from locret.errors import LocretError
 
 
@@ -17,10 +17,12 @@ class DocumentPrompt:
 
     Attributes:
         document, question: as the user gave them.
+        query_first: the question also stands before the document.
     """
 
     document: str
     question: str
+    query_first: bool = False
 
     def turns(self, tokenizer: Any, chat: bool | None = None) -> list[list[int]]:
         """Token ids of the document, then of the question, so that the question is never part of what is cut.
@@ -32,12 +34,34 @@ class DocumentPrompt:
         Raises:
             LocretError: it is to have a chat template and has none.
         """
+        first, document, question = self._parts(tokenizer, chat)
+        return [[*first, *document], question]
+
+    def question_tokens(self, tokenizer: Any, chat: bool | None = None) -> int:
+        """How many of the first tokens belong to the question, what stands before it included; 0 if it comes last."""
+        return len(self._parts(tokenizer, chat)[0]) if self.query_first else 0
+
+    def _parts(self, tokenizer: Any, chat: bool | None) -> tuple[list[int], list[int], list[int]]:
+        """Token ids of the question in front (none without), of the document and of the question behind it."""
         if chat or (chat is None and getattr(tokenizer, "chat_template", None)):
-            text = _as_message(tokenizer, f"{self.document}\n\n{self.question}")
-            cut = text.rfind(self.question.strip())
-            return [_ids(tokenizer, text[:cut]), _ids(tokenizer, text[cut:])]
-        document = tokenizer(self.document)["input_ids"]
-        return [list(document), _ids(tokenizer, f"\n{as_text(self.question)}")]
+            return self._in_chat(tokenizer)
+        question = _ids(tokenizer, f"\n{as_text(self.question)}")
+        if not self.query_first:
+            return [], list(tokenizer(self.document)["input_ids"]), question
+        first = tokenizer(f"{without_answer(as_text(self.question))}\n")["input_ids"]
+        return list(first), _ids(tokenizer, self.document), question
+
+    def _in_chat(self, tokenizer: Any) -> tuple[list[int], list[int], list[int]]:
+        question = self.question.strip()
+        before = f"{question}\n\n" if self.query_first else ""
+        text = _as_message(tokenizer, f"{before}{self.document}\n\n{self.question}")
+        cut = text.rfind(question)
+        begin = text.find(before) + len(before) if before else 0
+        return (
+            _ids(tokenizer, text[:begin]) if before else [],
+            _ids(tokenizer, text[begin:cut]),
+            _ids(tokenizer, text[cut:]),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +79,10 @@ class TextPrompt:
         if chat:
             return [_ids(tokenizer, _as_message(tokenizer, self.text))]
         return [list(tokenizer(self.text)["input_ids"])]
+
+    def question_tokens(self, tokenizer: Any, chat: bool | None = None) -> int:
+        """None: what is a question in it is not known."""
+        return 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +111,10 @@ class TokenPrompt:
                     f"give ids from 0 to {size - 1}"
                 )
         return [self.ids]
+
+    def question_tokens(self, tokenizer: Any, chat: bool | None = None) -> int:
+        """None: what is a question in them is not known."""
+        return 0
 
 
 Prompt = DocumentPrompt | TextPrompt | TokenPrompt

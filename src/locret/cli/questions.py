@@ -23,6 +23,15 @@ def as_text(question: str) -> str:
     return next(filter(None, begun), f"Question: {question} Answer:")
 
 
+def without_answer(text: str) -> str:
+    """The question in a text of `as_text`, without the beginning of its answer.
+
+    >>> without_answer("Question: What is the entry of Apple? Answer: Entry Apple")
+    'Question: What is the entry of Apple?'
+    """
+    return text.rpartition("Answer:")[0].rstrip() or text
+
+
 def _begun(template: Template, question: str) -> str | None:
     """The question as `template` puts it; None if it is of another form."""
     form = re.escape(template.asked).replace(re.escape("{key}"), r"(?P<key>\w+)")

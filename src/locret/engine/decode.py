@@ -58,7 +58,8 @@ def decode(
         if token in stops or step + 1 == limit:
             return
         latest = torch.tensor([[token]], device=seen.device)
-        seen = torch.cat([seen, latest], dim=-1)
+        if every:  # nobody else looks at what came before, and copying it takes longer after a longer prompt
+            seen = torch.cat([seen, latest], dim=-1)
         output = model(input_ids=latest, past_key_values=cache, use_cache=True)
         logits = output.logits[0, -1].float()
 

@@ -20,7 +20,7 @@ from locret.engine.session import Result, Session
 from locret.errors import LocretError
 from locret.models.families import decoder_of
 from locret.models.placement import input_device
-from locret.policies.base import Policy
+from locret.policies.base import Policy, QueryAware
 
 Progress = Callable[[int, int], None]
 
@@ -65,6 +65,7 @@ class Engine:
         session: Session | None = None,
         progress: Progress | None = None,
         answer_tokens: int = 0,
+        question_tokens: int = 0,
     ) -> Session:
         """Read a prompt, from scratch or on top of a session.
 
@@ -77,15 +78,22 @@ class Engine:
             progress: called with (tokens read, tokens in all) after every chunk.
             answer_tokens: length that the answer may have, where known; models with LongRoPE (Phi-3) choose their
                 rotary factors by the length of the whole.
+            question_tokens: how many tokens at the start of a prompt belong to a question about the rest of it, what
+                stands before them (BOS) included. Policies that take notice (`QueryAware`) do so for the whole session.
 
         Raises:
-            LocretError: the prompt is empty or does not fit the model's window.
+            LocretError: the prompt is empty or does not fit the model's window, or the question is not in it.
         """
         began = time.perf_counter()
         ids = self._ids(prompt, first=session is None)
         if session is not None and session.pending:
             ids = torch.cat([torch.tensor([session.pending]), ids], dim=-1)
-        cache = self._new_cache() if session is None else session.cache.fork()
+        if not 0 <= question_tokens <= (ids.shape[1] if session is None else 0):
+            raise LocretError(
+                f"question_tokens is {question_tokens}: give how many of the prompt's {ids.shape[1]} tokens belong to "
+                "a question at its start, and none where a session goes on"
+            )
+        cache = self._new_cache(question_tokens) if session is None else session.cache.fork()
         cache.check_window(ids.shape[1])
         cache.begin_turn(ids.shape[1])
         if session is None and answer_tokens:
@@ -139,8 +147,11 @@ class Engine:
             session = self.prefill([], session)
         return Answer(self.model, self.tokenizer, self.attention, session, limit, sampling, stop, processors)
 
-    def _new_cache(self) -> BudgetCache:
-        return BudgetCache(self.model, policy=self.policy, budget=self.budget, storage=self.storage)
+    def _new_cache(self, question_tokens: int = 0) -> BudgetCache:
+        policy = self.policy
+        if question_tokens and isinstance(policy, QueryAware):
+            policy = policy.asked(question_tokens)
+        return BudgetCache(self.model, policy=policy, budget=self.budget, storage=self.storage)
 
     def _read(self, cache: BudgetCache, ids: Tensor, progress: Progress | None) -> Tensor:
         """Feed `ids` [1, tokens] piece by piece; logits [vocab] of the last position."""

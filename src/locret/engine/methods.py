@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from locret.attention import list_attentions
 from locret.attention.select import check_attention, in_order
+from locret.cache.budget import Budget
 from locret.cache.fit import check_policy, check_positions
-from locret.cache.storage import get_storage, list_storages
+from locret.cache.storage import Sized, Storage, get_storage, list_storages
+from locret.engine.engine import Engine
 from locret.errors import LocretError
-from locret.policies import list_policies
+from locret.policies import Policy, list_policies
 
 NEUTRAL = {"policy": "full", "storage": "dense", "attention": "split"}
 _REGISTERS: dict[str, Callable[[], list[str]]] = {
@@ -40,14 +43,48 @@ class Method:
         parts = [getattr(self, kind) for kind, neutral in NEUTRAL.items() if getattr(self, kind) != neutral]
         return "+".join(parts) or NEUTRAL["policy"]
 
+    @property
+    def evicts(self) -> bool:
+        """Whether anything is ever evicted: there is one policy that keeps everything."""
+        return self.policy != NEUTRAL["policy"]
+
+    @property
+    def budgeted(self) -> bool:
+        """Whether another budget makes another method of it: it evicts, or its storage has sizes that go by one."""
+        return self.evicts or isinstance(get_storage(self.storage), Sized)
+
+    def sized_storage(self, budget: Budget) -> str | Callable[[], Storage]:
+        """The storage for a budget that the user chose: for most its name, for some a maker of another size.
+
+        Raises:
+            LocretError: the budget is too small for it.
+        """
+        maker = get_storage(self.storage)
+        return maker.for_budget(budget) if isinstance(maker, Sized) else self.storage
+
+    def engine(
+        self, model: Any, tokenizer: Any = None, *, policy: Policy, budget: Budget, sized: bool = True
+    ) -> Engine:
+        """An engine that reads with this method.
+
+        Args:
+            model, tokenizer, budget: as `Engine` takes them.
+            policy: made of the method's policy name (`get_policy`).
+            sized: whether a storage whose sizes can go by the budget does so; otherwise it has its own.
+
+        Raises:
+            LocretError: the model, the budget or the parts do not fit.
+        """
+        storage = self.sized_storage(budget) if sized else self.storage
+        return Engine(model, tokenizer, policy=policy, budget=budget, storage=storage, attention=self.attention)
+
     def check(self, positions: str = "true") -> None:
         """Refuse parts that contradict each other.
 
         Raises:
             LocretError: with the reason.
         """
-        evicts = self.policy != NEUTRAL["policy"]  # the one policy that keeps everything
-        empty = get_storage(self.storage)
+        evicts, empty = self.evicts, get_storage(self.storage)
         if not evicts and getattr(empty(), "takes_evicted", False):
             raise LocretError(
                 f"storage {self.storage!r} lives on what is evicted, and policy {self.policy!r} evicts nothing: "

@@ -11,7 +11,7 @@ from locret.cache.budget import Budget, Positions
 from locret.errors import LocretError
 from locret.eval.needles import SPLITS
 from locret.eval.quizzes.names import Kind, keys_of, kind_of
-from locret.eval.reading import CHUNKED, Compared, prefill_of
+from locret.eval.reading import CHUNKED, Compared, budgeted, prefill_of
 
 LONG = 16384
 SHORT_CHUNK, LONG_CHUNK = 256, 1024
@@ -48,7 +48,7 @@ class BudgetRule:
 
 @dataclass(frozen=True, slots=True)
 class Grid:
-    """What is evaluated: every task x length x budget x seed, under every policy.
+    """What is evaluated: every task x length x budget x seed, with every method.
 
     Attributes:
         tasks: names of tasks.
@@ -93,16 +93,24 @@ class Grid:
         for length in self.lengths:
             if length < 1:
                 raise LocretError(f"length is {length}: a document has at least 1 token")
-            for budget in self.budgets:
-                self.rule.budget(size_of(budget, length), length)
+        self.sizes()
+
+    def sizes(self) -> list[Budget]:
+        """The budgets of all lengths as they are wanted; documents of a file may turn out to be shorter.
+
+        Raises:
+            LocretError: one cannot be.
+        """
+        return [self.rule.budget(size_of(budget, length), length) for length in self.lengths for budget in self.budgets]
 
 
 @dataclass(frozen=True, slots=True)
 class Cell:
     """One cell of the grid: the settings that its score depends on.
 
-    `prefill` says how the policy reads: "chunked" in fixed memory, or "dense" in memory that grows with the document.
-    `data` names the file that examples come from, with a digest; "" for what is made here. The rest is the grid's.
+    `policy` names the method as the user wrote it. `prefill` says how it reads: "chunked", or "dense" in memory that
+    grows with the document. `data` names the file that examples come from, with a digest; "" for what is made here. The
+    rest is the grid's.
     """
 
     policy: str
@@ -187,7 +195,7 @@ def parse_budget(text: str) -> int | Fraction:
 def cells(
     grid: Grid, policies: Mapping[str, Compared], extent: Callable[[str, int, int], Extent] = as_wanted
 ) -> Iterator[Cell]:
-    """All cells. A policy that evicts nothing has one cell for all budgets, with the length as its budget.
+    """All cells. What does not go by the budget has one cell for all budgets, with the length as its budget.
 
     Args:
         grid: what is wanted.
@@ -201,7 +209,7 @@ def cells(
             length = found.length
             for seed in grid.seeds:
                 for name, policy in policies.items():
-                    for budget in grid.budgets if policy.evicts else (length,):
+                    for budget in grid.budgets if budgeted(policy) else (length,):
                         yield Cell(
                             policy=name,
                             task=task,

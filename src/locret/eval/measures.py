@@ -34,4 +34,5 @@ def measures_of(task: str, lines: Sequence[Mapping[str, Any]]) -> Measures:
         prefill_seconds=round(fmean(map(fmean, prefill.values())), 4),
         decode_seconds=round(fmean(line["decode_seconds"] for line in lines), 4),
         parts={name: round(part, 2) for name, part in judged.parts.items()},
+        offloaded_bytes=max(line.get("offloaded_bytes", 0) for line in lines),  # lines of an earlier run may not say
     )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, TypeAlias, TypeVar, runtime_checkable
 
 from locret.cache.budget import Budget
-from locret.engine import Engine, Session
+from locret.engine import Engine, Method, Session
 from locret.engine.engine import Progress
 from locret.policies.base import Policy
 
@@ -24,7 +24,12 @@ class Read(Protocol):
 
     @property
     def kv_bytes(self) -> int:
-        """Bytes of keys and values that are held of it."""
+        """Bytes of keys and values that are held of it, wherever they are."""
+        ...
+
+    @property
+    def offloaded_bytes(self) -> int:
+        """Those of `kv_bytes` that are not on the device."""
         ...
 
     @property
@@ -39,8 +44,8 @@ S = TypeVar("S", bound=Read)
 class Reading(Protocol[S]):
     """Reads documents with one method at one budget, and answers questions about them."""
 
-    def read(self, document: Sequence[int], progress: Progress) -> S:
-        """Read token ids; `progress` is told (tokens read, tokens in all)."""
+    def read(self, document: Sequence[int], progress: Progress, asked: int = 0) -> S:
+        """Read token ids, the first `asked` of them a question's; `progress` is told (tokens read, tokens in all)."""
         ...
 
     def ask(self, session: S, question: Sequence[int], max_new_tokens: int, stop: Sequence[str]) -> str:
@@ -50,15 +55,18 @@ class Reading(Protocol[S]):
 
 @runtime_checkable
 class OwnReading(Protocol):
-    """A method that is compared with policies and does not go through the engine.
+    """A method that says itself how it reads.
 
     Attributes:
-        evicts: False for a method that keeps everything, whatever the budget.
         prefill: how it reads, as rows say it: "chunked" in fixed memory, "dense" in memory that grows.
     """
 
-    evicts: ClassVar[bool]
     prefill: ClassVar[str]
+
+    @property
+    def budgeted(self) -> bool:
+        """Whether another budget makes a difference to it; if not, it is read once for all of them."""
+        ...
 
     def open_reading(self, model: Any, tokenizer: Any, budget: Budget) -> Reading[Any]:
         """Begin to read for `model`."""
@@ -74,9 +82,9 @@ class EngineReading:
 
     engine: Engine
 
-    def read(self, document: Sequence[int], progress: Progress) -> Session:
-        """Read with eviction after every chunk."""
-        return self.engine.prefill(document, progress=progress)
+    def read(self, document: Sequence[int], progress: Progress, asked: int = 0) -> Session:
+        """Read with eviction after every chunk; a policy that takes notice is told of the question in front."""
+        return self.engine.prefill(document, progress=progress, question_tokens=asked)
 
     def ask(self, session: Session, question: Sequence[int], max_new_tokens: int, stop: Sequence[str]) -> str:
         """The question is a turn of its own."""
@@ -84,8 +92,31 @@ class EngineReading:
         return self.engine.generate(asked, max_new_tokens=max_new_tokens, stop=stop).text
 
 
+@dataclass(frozen=True)
+class Combined:
+    """A method of the engine, with its policy.
+
+    Attributes:
+        method: what is kept, how it is held and what a query looks at; a storage whose sizes can go by the budget does.
+        policy: made of the method's policy name.
+    """
+
+    method: Method
+    policy: Policy
+    prefill: ClassVar[str] = CHUNKED
+
+    @property
+    def budgeted(self) -> bool:
+        """Whether the policy or the storage goes by the budget."""
+        return self.method.budgeted
+
+    def open_reading(self, model: Any, tokenizer: Any, budget: Budget) -> EngineReading:
+        """Begin to read for `model`."""
+        return EngineReading(self.method.engine(model, tokenizer, policy=self.policy, budget=budget))
+
+
 def open_reading(compared: Compared, model: Any, tokenizer: Any, budget: Budget) -> Reading[Any]:
-    """The reading of a method that has its own, or the engine's under a policy."""
+    """The reading of a method that says how it reads, or the engine's under a policy."""
     if isinstance(compared, OwnReading):
         return compared.open_reading(model, tokenizer, budget)
     return EngineReading(Engine(model, tokenizer, policy=compared, budget=budget))
@@ -94,3 +125,8 @@ def open_reading(compared: Compared, model: Any, tokenizer: Any, budget: Budget)
 def prefill_of(compared: Compared) -> str:
     """How it reads, as rows say it."""
     return compared.prefill if isinstance(compared, OwnReading) else CHUNKED
+
+
+def budgeted(compared: Compared) -> bool:
+    """Whether it has a cell for every budget, and not one for all of them."""
+    return compared.budgeted if isinstance(compared, OwnReading) else compared.evicts

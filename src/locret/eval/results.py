@@ -44,10 +44,11 @@ class Measures:
     Attributes:
         score: per cent, as the task scores: of the questions answered right, where an answer is right or wrong.
         low, high: 95 % interval of the score, per cent (`intervals.bootstrap`).
-        kv_bytes: bytes of keys and values after reading a document, the largest of them.
+        kv_bytes: bytes of keys and values after reading a document, wherever they are, the largest of them.
         prefill_seconds: seconds to read a document, the mean.
         decode_seconds: seconds to read a question and answer it, the mean.
         parts: parts of the score by name, where the task's authors report some.
+        offloaded_bytes: those of `kv_bytes` that are not on the device, the largest of them.
     """
 
     score: float
@@ -57,11 +58,12 @@ class Measures:
     prefill_seconds: float
     decode_seconds: float
     parts: Mapping[str, float] = field(default_factory=dict)
+    offloaded_bytes: int = 0
 
     @classmethod
     def from_json(cls, flat: Mapping[str, Any]) -> Measures:
-        """The measures of a row; KeyError if it lacks one."""
-        return cls(**{name: flat[name] for name in cls.__slots__ if name != "parts"}, parts=flat.get("parts", {}))
+        """The measures of a row; KeyError if it lacks one that rows have always had."""
+        return cls(**{name: flat[name] for name in cls.__slots__ if name in MEASURED or name in flat})
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,4 +126,4 @@ class ResultFile:
         self._file.append(row.as_json())
 
 
-MEASURED = {one.name for one in fields(Measures)} - {"parts"}
+MEASURED = {one.name for one in fields(Measures)} - {"parts", "offloaded_bytes"}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Protocol
@@ -44,7 +44,7 @@ class Reader:
 
     Attributes:
         model, tokenizer: a causal language model of transformers and its tokenizer.
-        policies: by the name that rows carry; also methods that read in their own way.
+        policies: policies, methods and what reads in its own way, by the name that rows carry.
         filler: text that needles are hidden in.
         watch: who is told.
         files: original files of benchmarks.
@@ -85,7 +85,7 @@ class Reader:
             if not left:
                 self.watch.advance(cell.length)
                 continue
-            session = self._read(reading, cell, passage.ids)
+            session = self._read(reading, cell, passage)
             asker = Asker(quiz, reading, passage, session)
             for question in left.values():
                 known.append(asker.line(question))
@@ -93,7 +93,7 @@ class Reader:
             self.watch.answered(cell, passage, session, dict(zip(left, scores, strict=True)))
         return measures_of(cell.task, known.lines)
 
-    def _read(self, reading: Reading[Any], cell: Cell, document: Sequence[int]) -> Read:
+    def _read(self, reading: Reading[Any], cell: Cell, passage: Passage) -> Read:
         told = 0
 
         def progress(done: int, total: int) -> None:
@@ -102,7 +102,7 @@ class Reader:
             self.watch.advance(share - told)
             told = share
 
-        read: Read = reading.read(document, progress)
+        read: Read = reading.read(passage.ids, progress, passage.asked)
         return read
 
 
@@ -124,6 +124,7 @@ class Asker:
             "document": self.passage.document,
             "depth": None if question.depth is None else round(question.depth, 4),
             "kv_bytes": self.session.kv_bytes,
+            "offloaded_bytes": self.session.offloaded_bytes,
             "prefill_seconds": round(self.session.prefill_seconds, 4),
             "decode_seconds": round(time.perf_counter() - began, 4),
         }

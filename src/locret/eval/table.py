@@ -32,7 +32,7 @@ def rich_table(rows: Sequence[Row], title: str | None = None) -> Table:
 def markdown_table(rows: Sequence[Row]) -> str:
     """Scores in per cent, the mean of all seeds: a line for each task, length and budget, a column for each policy.
 
-    A policy that evicts nothing was read once for all budgets (its budget is the length); it stands in every line.
+    What does not go by the budget was read once for all of them (its budget is the length); it stands in every line.
     """
     policies = list(dict.fromkeys(row.cell.policy for row in rows))
     scores: dict[tuple[str, int, int, str], list[float]] = {}

@@ -34,7 +34,7 @@ class PressPolicy:
     """
 
     press: str
-    evicts: ClassVar[bool] = True
+    budgeted: ClassVar[bool] = True
     prefill: ClassVar[str] = "dense"
 
     def __post_init__(self) -> None:
@@ -76,6 +76,11 @@ class PressSession:
         """Bytes of keys and values that are held; units that are only hidden count."""
         return sum(layer.keys.nbytes + layer.values.nbytes for layer in self.cache.layers)
 
+    @property
+    def offloaded_bytes(self) -> int:
+        """All of them are on the device."""
+        return 0
+
     def fork_cache(self) -> Any:
         """A cache that goes on from here. Tensors are shared: a layer replaces its own when it grows."""
         twin = copy(self.cache)
@@ -93,8 +98,8 @@ class PressReading:
     size: int
 
     @torch.no_grad()
-    def read(self, document: Sequence[int], progress: Callable[[int, int], None]) -> PressSession:
-        """Read a document in one pass.
+    def read(self, document: Sequence[int], progress: Callable[[int, int], None], asked: int = 0) -> PressSession:
+        """Read a document in one pass; no press takes notice of a question that is in front.
 
         Raises:
             LocretError: the press cannot work with this model or document; the message has its own words.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -14,11 +15,10 @@ from locret.models.families import text_config
 from locret.models.loading import DTYPES
 from locret.models.quantisation import BITS as PACKED_BITS
 from locret.plan.estimate import Setting, estimate
-from locret.plan.kv import DENSE, unit_bytes
 from locret.plan.sizes import sizes_of
+from locret.plan.storages import DENSE, unit_bytes
 
 BITS = {8: "quant8", 4: "quant4", 2: "quant2"}  # storages that hold units in fewer bits
-ON_DEVICE = frozenset({DENSE, *BITS.values(), "fp8"})  # storages whose units are on the device, as read or packed
 LONGEST = 1 << 30  # tokens; a search has to end somewhere
 MakeBudget = Callable[[int], Budget]
 
@@ -32,6 +32,7 @@ def setting_of(
     policy: str = "locret",
     width: int = 1024,
     cuda: bool = True,
+    budget: Budget | None = None,
 ) -> Setting:
     """How a model is run.
 
@@ -40,9 +41,10 @@ def setting_of(
         dtype: auto (as the configuration says), float32, bfloat16 or float16.
         kv_bits: bits of a stored key or value; None for those of the dtype.
         weight_bits: bits of a weight; None for those of the dtype.
-        policy: what is kept and how it is held, as a method: "locret", "locret+quant4", "quant4" (without eviction).
+        policy: what is kept and how it is held, as a method: "locret", "locret+quant4", "infllm" (without eviction).
         width: hidden width of the retaining heads.
         cuda: on a CUDA device, not on the CPU.
+        budget: one that the user chose, for storages whose sizes go by it (`infllm`); None for their own.
 
     Raises:
         LocretError: the family is not supported, or a name or a number of bits is not known.
@@ -53,12 +55,13 @@ def setting_of(
     own = precision.itemsize * 8
     method = parse(policy)
     storage = _storage(kv_bits, own) if method.storage == DENSE else method.storage
+    maker = storage if budget is None else replace(method, storage=storage).sized_storage(budget)
     if kv_bits is not None and method.storage != DENSE:
         raise LocretError(f"policy {policy!r} has bits of its own: give it without KV bits")
-    if method.attention != NEUTRAL["attention"] or storage not in ON_DEVICE:
+    if method.attention != NEUTRAL["attention"]:
         raise LocretError(
-            f"what {policy!r} takes cannot be told beforehand: give a policy, or one with a storage out of "
-            f"{', '.join(sorted(ON_DEVICE))}"
+            f"what attention {method.attention!r} takes depends on the prompt and cannot be told beforehand: leave it "
+            f"out of policy {policy!r}"
         )
     if weight_bits not in (None, own, *PACKED_BITS):
         raise LocretError(f"weight bits are {weight_bits}: choose {own} (the dtype) or {_listed(PACKED_BITS)}")
@@ -66,7 +69,7 @@ def setting_of(
     return Setting(
         sizes=sizes,
         element=precision.itemsize,
-        unit=unit_bytes(sizes.shapes.head_dim, precision, storage),
+        unit=unit_bytes(sizes.shapes.head_dim, precision, maker, cuda),
         weight_bits=weight_bits if weight_bits in PACKED_BITS else None,
         policy=method.policy,
         width=width,

@@ -6,15 +6,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from locret.cache.budget import Budget
-from locret.plan.kv import Pass, UnitBytes, turning_passes
+from locret.cache.room import room_for
+from locret.plan.kv import Pass, turning_passes
 from locret.plan.moments import moments
 from locret.plan.scoring import AFTER_PASS, USES_HEADS, after_pass
 from locret.plan.sizes import Sizes
+from locret.plan.storages import UnitBytes
 from locret.plan.weights import head_count
 from locret.plan.work import FP32, Terms, Work
 
 FULL = "full"
 CONTEXT_BYTES = 512 << 20  # what a CUDA process holds beside its tensors: context, kernels, workspaces
+ALLOCATOR_BYTES = 64 << 20  # freed memory that glibc keeps before it gives any back: twice its largest threshold
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,11 +45,12 @@ class Setting:
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """Bytes at the peak of reading a prompt; `total` is the sum of `weights`, `kv` and `activations`.
+    """Bytes at the peak of reading a prompt; `total` is the sum of `weights`, `kv` on the device and `activations`.
 
     Attributes:
         weights: of the model.
         kv: keys and values when the prompt has been read, as `BudgetCache.kv_bytes` counts them.
+        offloaded: those of `kv` that are not on the device, as `BudgetCache.offloaded_bytes` counts them.
         full_kv: the same without eviction, in the model's precision.
         activations: everything else: retaining heads, positions and scores of the units, and what one pass works with.
         heads: of the activations, weights of the retaining heads.
@@ -58,6 +62,7 @@ class Estimate:
 
     weights: int
     kv: int
+    offloaded: int
     full_kv: int
     activations: int
     heads: int
@@ -68,8 +73,8 @@ class Estimate:
 
     @property
     def total(self) -> int:
-        """Bytes of all tensors at the peak."""
-        return self.weights + self.kv + self.activations
+        """Bytes of all tensors on the device at the peak."""
+        return self.weights + self.kv - self.offloaded + self.activations
 
 
 def estimate(setting: Setting, length: int, budget: Budget) -> Estimate:
@@ -82,35 +87,44 @@ def estimate(setting: Setting, length: int, budget: Budget) -> Estimate:
     """
     passes = turning_passes(length, budget, setting.policy != FULL)
     compact = budget.positions == "compact"
-    if compact and passes[-1].gaps and not setting.unit.exact:
+    if compact and passes[-1].gaps and setting.unit.coded:
         setting = replace(setting, unit=replace(setting.unit, beside=FP32))
     sizes = setting.sizes
-    moment, terms = max(_peaks(setting, passes, length, compact), key=lambda peak: sum(peak[1].values()))
+    slots = room_for(0, 0, length, budget, setting.policy != FULL).least if setting.unit.in_place else 0
+    moment, terms = max(_peaks(setting, passes, length, compact, slots), key=lambda peak: sum(peak[1].values()))
     heads = head_count(sizes.shapes, setting.width) * setting.element if setting.policy in USES_HEADS else 0
-    slots = FP32 if compact else 0
+    turned = FP32 if compact else 0
     units = max(each.kept for each in passes)
-    bookkeeping = sizes.budget_layers * sizes.shapes.kv_heads * units * (2 * FP32 + slots)
-    kv = kv_bytes(setting, passes[-1])
+    bookkeeping = sizes.budget_layers * sizes.shapes.kv_heads * units * (2 * FP32 + turned)
+    kv, offloaded = kv_bytes(setting, passes[-1]), offloaded_bytes(setting, passes[-1])
     weights = setting.sizes.weights.nbytes(setting.element, setting.weight_bits)
     return Estimate(
         weights=weights,
-        kv=kv,
+        kv=kv + offloaded,
+        offloaded=offloaded,
         full_kv=full_kv_bytes(setting, length),
         activations=sum(terms.values()) + heads + bookkeeping - kv,
         heads=heads,
         bookkeeping=bookkeeping,
-        reserve=CONTEXT_BYTES if setting.cuda else 0,
+        reserve=CONTEXT_BYTES if setting.cuda else ALLOCATOR_BYTES,
         moment=moment,
         terms=terms,
     )
 
 
 def kv_bytes(setting: Setting, last: Pass) -> int:
-    """Keys and values of all layers after a pass; of a sliding window only what is visible."""
+    """Keys and values of all layers on the device after a pass; of a sliding window only what is visible."""
     sizes = setting.sizes
-    layer = setting.unit.of(last.kept, 0 if last.cuts else last.new)
+    layer = setting.unit.of(last.kept, 0 if last.cuts else last.new, last.lost)
     window = min(last.seen + last.new, sizes.window - 1) if sizes.window_layers else 0
     return sizes.shapes.kv_heads * (sizes.budget_layers * layer + sizes.window_layers * window * setting.unit.dense)
+
+
+def offloaded_bytes(setting: Setting, last: Pass) -> int:
+    """Keys and values of all layers elsewhere after a pass."""
+    sizes = setting.sizes
+    away = setting.unit.away(last.kept, 0 if last.cuts else last.new, last.lost)
+    return sizes.shapes.kv_heads * sizes.budget_layers * away
 
 
 def full_kv_bytes(setting: Setting, length: int) -> int:
@@ -121,17 +135,19 @@ def full_kv_bytes(setting: Setting, length: int) -> int:
     return sizes.shapes.kv_heads * units * setting.unit.dense
 
 
-def _peaks(setting: Setting, passes: list[Pass], length: int, compact: bool) -> Iterator[tuple[str, Terms]]:
+def _peaks(setting: Setting, passes: list[Pass], length: int, compact: bool, slots: int) -> Iterator[tuple[str, Terms]]:
     """All moments of all passes, with what other layers hold and what is held by the side."""
     sizes, shapes = setting.sizes, setting.sizes.shapes
     late = setting.policy in AFTER_PASS
     for at in passes:
         if late:  # nothing is cut while the pass goes through the layers
             at = replace(at, kept=at.units)
-        work = Work(sizes, at, setting.element, setting.unit, setting.policy, setting.width, compact, setting.cuda)
+        work = Work(
+            sizes, at, setting.element, setting.unit, setting.policy, setting.width, compact, setting.cuda, slots
+        )
         held = work.after + (work.tokens(shapes.features) if late else 0)
         side = {
-            "units of other layers": (sizes.budget_layers - 1) * held,
+            "units of other layers": (sizes.budget_layers - 1) * (held + work.places),
             "windows": sizes.window_layers * work.dense(min(at.seen, max(sizes.window - 1, 0)) + at.new),
             "own q, k, v": work.tokens(shapes.features) if late else 0,
             "token ids": 0 if setting.cuda else 8 * length,
@@ -145,4 +161,5 @@ def _peaks(setting: Setting, passes: list[Pass], length: int, compact: bool) -> 
     last = passes[-1]
     hidden = 2 * last.new * sizes.hidden * setting.element
     logits = sizes.vocabulary * (setting.element + FP32)
-    yield "logits", {"units": kv_bytes(setting, last), "hidden states": hidden, "logits": logits}
+    units = kv_bytes(setting, replace(last, new=slots, kept=slots) if slots else last)
+    yield "logits", {"units": units, "hidden states": hidden, "logits": logits}

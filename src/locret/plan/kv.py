@@ -1,66 +1,11 @@
-"""Keys and values: what a unit takes in a storage, and which passes a prompt is read in."""
+"""Which passes a prompt is read in, and how many units each of them meets and leaves."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
-
 from locret.cache.budget import Budget
 from locret.cache.plan import Stage, chunk_plan, stage_of
-from locret.cache.storage import get_storage
-
-DENSE = "dense"
-PROBE = 4096  # units; more than any storage keeps in the model's precision
-
-
-@dataclass(frozen=True, slots=True)
-class UnitBytes:
-    """What the key and the value of one token take in one KV head.
-
-    Attributes:
-        dense: bytes in the model's precision.
-        packed: bytes as they are stored; fractions are shared by several units.
-        recent: the newest units, which the storage keeps in the model's precision.
-        beside: bytes beside each stored unit: how far a packed key is yet to be moved.
-    """
-
-    dense: int
-    packed: float
-    recent: int = 0
-    beside: int = 0
-
-    def of(self, units: int, fresh: int = 0) -> int:
-        """Bytes of so many stored units.
-
-        Args:
-            units: how many.
-            fresh: how many of them came with the latest pass and are not packed before the next.
-        """
-        recent = fresh + min(units - fresh, self.recent)
-        return round(recent * self.dense + (units - recent) * self.packed) + units * self.beside
-
-    @property
-    def exact(self) -> bool:
-        """Units are stored as the model computes them."""
-        return self.packed == self.dense
-
-
-def unit_bytes(head_dim: int, dtype: torch.dtype, storage: str = DENSE) -> UnitBytes:
-    """Ask a storage what a unit takes: it is filled, and its own count of bytes is read.
-
-    Raises:
-        LocretError: unknown storage.
-    """
-    one = torch.zeros(1, 1, 1, head_dim, dtype=dtype)
-    held = []
-    for units in (PROBE, 2 * PROBE):
-        many = one.expand(1, 1, units - 1, head_dim)
-        # Twice, as some storages pack what they hold when the next units come.
-        held.append(get_storage(storage)().append(many, many).append(one, one).nbytes)
-    dense, packed = 2 * one.nbytes, (held[1] - held[0]) / PROBE
-    recent = 0 if packed == dense else round((held[0] - PROBE * packed) / (dense - packed)) - 1
-    return UnitBytes(dense, packed, recent)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +30,16 @@ class Pass:
     def units(self) -> int:
         """What its queries attend to."""
         return self.stored + self.new
+
+    @property
+    def evicted(self) -> int:
+        """Units that have been evicted before it."""
+        return self.seen - self.stored
+
+    @property
+    def lost(self) -> int:
+        """Units that have been evicted after it."""
+        return self.seen + self.new - self.kept
 
     @property
     def cuts(self) -> bool:

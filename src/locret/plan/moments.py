@@ -92,10 +92,11 @@ def _attention_kernel(w: Work) -> Terms:
     """What the kernel over stored units wants of its own: on CUDA keys and values of every query head."""
     if not w.cuda or not w.at.stored:
         return {}
-    repeated = 2 * w.at.stored * w.sizes.q_width * w.element
+    shown = w.unit.shown(w.at.stored, w.at.evicted)
+    repeated = 2 * shown * w.sizes.q_width * w.element
     own = {"attention output": w.tokens(w.sizes.q_width), "repeated keys, values": repeated}
     if w.element == FP32:  # no flash kernel: the matrix of scores, and two steps of its softmax
-        own["attention scores"] = 3 * w.at.new * w.at.stored * w.sizes.shapes.q_heads * FP32
+        own["attention scores"] = 3 * w.at.new * shown * w.sizes.shapes.q_heads * FP32
     return {**_asking(w), **attended(w), **own}
 
 

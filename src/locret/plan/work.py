@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from locret.plan.kv import Pass, UnitBytes
+from locret.plan.kv import Pass
 from locret.plan.sizes import Sizes
+from locret.plan.storages import UnitBytes
 
-FP32, INT64 = 4, 8
+FP32, INT32, INT64 = 4, 4, 8
 Terms = dict[str, int]
 """Bytes by what they are for."""
 
@@ -25,6 +26,7 @@ class Work:
         width: d_R, hidden width of the retaining heads.
         compact: positions are compact.
         cuda: the kernels of a CUDA device, not of the CPU.
+        slots: units that a buffer has room for, where units are held in place.
     """
 
     sizes: Sizes
@@ -35,6 +37,7 @@ class Work:
     width: int
     compact: bool
     cuda: bool
+    slots: int = 0
 
     def tokens(self, width: int) -> int:
         """Bytes of a tensor [T, width] in the model's precision."""
@@ -55,15 +58,28 @@ class Work:
 
     @property
     def before(self) -> int:
-        """Bytes of the layer's keys and values before the pass."""
-        return self.sizes.shapes.kv_heads * self.unit.of(self.at.stored)
+        """Bytes of the layer's keys and values before the pass, or of their buffers."""
+        if self.unit.in_place:
+            return self.dense(self.slots) if self.at.stored else 0
+        return self.sizes.shapes.kv_heads * self.unit.of(self.at.stored, evicted=self.at.evicted)
 
     @property
     def grown(self) -> int:
         """The same with the new units behind."""
-        return self.sizes.shapes.kv_heads * self.unit.of(self.at.units, self.at.new)
+        if self.unit.in_place:
+            return self.dense(self.slots)
+        return self.sizes.shapes.kv_heads * self.unit.of(self.at.units, self.at.new, self.at.evicted)
 
     @property
     def after(self) -> int:
         """The same after the pass."""
-        return self.sizes.shapes.kv_heads * self.unit.of(self.at.kept) if self.at.cuts else self.grown
+        if self.unit.in_place or not self.at.cuts:
+            return self.grown
+        return self.sizes.shapes.kv_heads * self.unit.of(self.at.kept, evicted=self.at.lost)
+
+    @property
+    def places(self) -> int:
+        """Bytes of where an eviction moves units to, kept until the layer's next pass."""
+        if not (self.unit.in_place and self.at.cuts):
+            return 0
+        return self.units(self.at.kept if self.compact else self.at.units - self.at.kept, INT32)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from locret.policies.base import Policy, Units, get_policy, list_policies, policy_options, register_policy
+from locret.policies.base import Policy, QueryAware, Units, get_policy, list_policies, policy_options, register_policy
 from locret.policies.full import Full
 from locret.policies.h2o import H2O
 from locret.policies.locret import Locret
@@ -20,6 +20,7 @@ __all__ = [
     "Locret",
     "LocretQ",
     "Policy",
+    "QueryAware",
     "Random",
     "SirLLM",
     "SnapKV",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import MISSING, Field, dataclass, fields
-from typing import Any, ClassVar, Protocol, TypeVar
+from typing import Any, ClassVar, Protocol, TypeVar, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -24,11 +24,15 @@ class Units:
         projections: q, k, v of the new tokens before rotary embedding, see `Projections`; None where the model has
             no hooks (units put into the cache by hand).
         keys: [batch, kv_heads, stored + new, head_dim], as they are cached (after rotary embedding).
-        positions: [batch, kv_heads, stored + new], prompt positions, ascending.
+        positions: [batch, kv_heads, stored + new], prompt positions, ascending; for a policy with `any_order` those of
+            the stored units may be in any order, other in every head, but every new unit is newer than they are.
         scores: [batch, kv_heads, stored], fp32: what this policy said before of the stored units.
         queries: gives the newest n of the new queries, see `locret.models.queries.Queries`; None without hooks.
         surprise: [batch, new], fp32: -log p of each new token given all before it, the first of a pass having the
             pass' largest; only for a policy with `scores_after_pass`.
+        asked: [batch, q_heads, question, head_dim], fp32: the queries of the question that stands before the document,
+            times the attention's scaling, as if it stood right behind the newest unit; only for a policy that
+            `AsksAgain`, once the whole question was read. None in a padded batch.
     """
 
     layer: int
@@ -38,6 +42,7 @@ class Units:
     scores: Tensor
     queries: Queries | None = None
     surprise: Tensor | None = None
+    asked: Tensor | None = None
 
     @property
     def new_positions(self) -> Tensor:
@@ -56,6 +61,9 @@ class Policy(Protocol):
         name: what it is registered as.
         evicts: False for a policy that keeps everything, whatever the budget.
         scores_after_pass: True for a policy that scores by the model's predictions, which are known after the pass.
+        any_order: True (False where it is missing) for a policy that goes by positions, never by a stored unit's index:
+            evictions then need not keep units in the order of the prompt, and move fewer. `positions` in `rank` are as
+            in `Units`.
     """
 
     name: ClassVar[str]
@@ -74,6 +82,28 @@ class Policy(Protocol):
 
         Shapes: scores, positions and result [batch, kv_heads, units].
         """
+        ...
+
+
+@runtime_checkable
+class QueryAware(Protocol):
+    """A policy that keeps other units where it knows what will be asked. It is made for one question."""
+
+    def asked(self, tokens: int) -> Policy:
+        """The same policy for a prompt whose first `tokens` tokens belong to the question, BOS and the like included.
+
+        Nothing is copied: weights are shared.
+        """
+        ...
+
+
+@runtime_checkable
+class AsksAgain(Protocol):
+    """A policy that wants the question's own queries in every pass: `Units.asked`."""
+
+    @property
+    def asks_again(self) -> int:
+        """How many tokens at the start of the prompt belong to the question; 0 where it is not known."""
         ...
 
 

@@ -19,6 +19,7 @@ class Full:
     name: ClassVar[str] = "full"
     evicts: ClassVar[bool] = False
     scores_after_pass: ClassVar[bool] = False
+    any_order: ClassVar[bool] = True
 
     def check(self, model: nn.Module) -> None:
         """Works with every model."""

@@ -34,6 +34,7 @@ class H2O:
     name: ClassVar[str] = "h2o"
     evicts: ClassVar[bool] = True
     scores_after_pass: ClassVar[bool] = False
+    any_order: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if not 0 <= self.recent <= 1:
@@ -53,4 +54,4 @@ class H2O:
 
     def rank(self, scores: Tensor, positions: Tensor, size: int) -> Tensor:
         """The sums, with the recent window pinned."""
-        return pin_newest(scores, int(self.recent * size))
+        return pin_newest(scores, int(self.recent * size), positions)

@@ -25,6 +25,7 @@ class Locret:
     name: ClassVar[str] = "locret"
     evicts: ClassVar[bool] = True
     scores_after_pass: ClassVar[bool] = False
+    any_order: ClassVar[bool] = True
 
     def check(self, model: nn.Module) -> None:
         """Refuse heads of another model; put each head where its layer is."""

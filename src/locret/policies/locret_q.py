@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
@@ -35,7 +35,7 @@ class LocretQ:
     (Locret's own do not) and that a lone token, one of the answer, gets its plain CIS.
 
     The question's units are pinned, as their keys are needed: they take up a part of the budget. Without a question, or
-    with weight 0, this is Locret. A policy is made for one question: `dataclasses.replace(policy, question=...)`.
+    with weight 0, this is Locret. A policy is made for one question: `asked`.
 
     Attributes:
         heads: the trained heads of the model that is used.
@@ -51,12 +51,17 @@ class LocretQ:
     name: ClassVar[str] = "locret_q"
     evicts: ClassVar[bool] = True
     scores_after_pass: ClassVar[bool] = False
+    any_order: ClassVar[bool] = True  # the question is pinned, so its units never leave their places
 
     def __post_init__(self) -> None:
         if self.question < 0:
             raise LocretError(f"question is {self.question}: give the number of its tokens, 0 for no question")
         if self.spread < 1:
             raise LocretError(f"spread is {self.spread}: give at least 1 token")
+
+    def asked(self, tokens: int) -> LocretQ:
+        """For another question: see `QueryAware`."""
+        return replace(self, question=tokens)
 
     def check(self, model: nn.Module) -> None:
         """Refuse heads of another model; put each head where its layer is."""

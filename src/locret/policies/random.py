@@ -24,6 +24,7 @@ class Random:
     name: ClassVar[str] = "random"
     evicts: ClassVar[bool] = True
     scores_after_pass: ClassVar[bool] = False
+    any_order: ClassVar[bool] = True
 
     def check(self, model: nn.Module) -> None:
         """Works with every model."""

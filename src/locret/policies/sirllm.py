@@ -35,6 +35,7 @@ class SirLLM:
     name: ClassVar[str] = "sirllm"
     evicts: ClassVar[bool] = True
     scores_after_pass: ClassVar[bool] = True
+    any_order: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         for name in ("start", "recent"):
@@ -62,5 +63,5 @@ class SirLLM:
 
     def rank(self, scores: Tensor, positions: Tensor, size: int) -> Tensor:
         """The entropies, with the first and the newest tokens pinned."""
-        pinned = pin_newest(scores, min(self.recent, size // 2))
+        pinned = pin_newest(scores, min(self.recent, size // 2), positions)
         return pinned.masked_fill((positions >= 0) & (positions < self.start), torch.inf)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
@@ -12,7 +12,7 @@ from torch.nn.functional import avg_pool1d
 from locret.errors import LocretError
 from locret.policies.base import Units, register_policy
 from locret.policies.selection import pin_newest
-from locret.policies.statistics import window_attention
+from locret.policies.statistics import asked_attention, window_attention
 
 
 @register_policy
@@ -28,14 +28,22 @@ class SnapKV:
     A pass of several tokens scores all units anew. A single token says too little: stored units keep their scores. New
     units that no later query has seen yet (the window, a single token) have 1, the most attention there can be.
 
+    With a question that stands before the document the window need not be guessed: every chunk is asked by the
+    question's queries as they would be behind it (`Units.asked`), and the chunk's tail is nothing special. The
+    question's own units are pinned, so they take up a part of the budget, and give nothing to their neighbours. In a
+    padded batch, and in the passes before the question's end, the window is the chunk's tail all the same.
+
     Attributes:
         window: w, the newest queries that are asked, and the newest units that are pinned; a shorter pass asks all of
             its queries.
         kernel: neighbours that are averaged over, odd.
+        question: how many tokens at the start of the prompt belong to the question, its very first token included; 0
+            for no question.
     """
 
     window: int = 32
     kernel: int = 5
+    question: int = 0
     name: ClassVar[str] = "snapkv"
     evicts: ClassVar[bool] = True
     scores_after_pass: ClassVar[bool] = False
@@ -46,24 +54,46 @@ class SnapKV:
         if self.kernel < 1 or self.kernel % 2 == 0:
             raise LocretError(f"kernel is {self.kernel}: give an odd number of neighbours to average over")
 
+        if self.question < 0:
+            raise LocretError(f"question is {self.question}: give the number of its tokens, 0 for no question")
+
+    def asked(self, tokens: int) -> SnapKV:
+        """For another question: see `QueryAware`."""
+        return replace(self, question=tokens)
+
+    @property
+    def asks_again(self) -> int:
+        """The question's queries are wanted in every pass."""
+        return self.question
+
     def check(self, model: nn.Module) -> None:
         """Works with every model."""
 
     def score(self, units: Units) -> Tensor:
-        """Ask the window about everything before it.
+        """Ask the window about everything before it, or the question about everything.
 
         Raises:
             LocretError: the model's hooks are off.
         """
         new = units.new_positions.shape[-1]
+        pinned = units.positions < self.question
         if new == 1:
-            return units.append(torch.ones_like(units.new_positions, dtype=torch.float32))
-        window = min(self.window, new)
-        attention = window_attention(units, window)  # [batch, kv_heads, stored + new]
-        before, observing = attention[..., :-window], attention[..., -window:]
-        pooled = avg_pool1d(before, self.kernel, stride=1, padding=self.kernel // 2) if before.shape[-1] else before
-        return torch.cat([pooled, torch.ones_like(observing)], dim=-1)
+            scores = units.append(torch.ones_like(units.new_positions, dtype=torch.float32))
+        elif units.asked is not None:
+            scores = self._pool(asked_attention(units).masked_fill(pinned, 0.0))
+        else:
+            window = min(self.window, new)
+            attention = window_attention(units, window)  # [batch, kv_heads, stored + new]
+            before, observing = attention[..., :-window], attention[..., -window:]
+            scores = torch.cat([self._pool(before), torch.ones_like(observing)], dim=-1)
+        return scores.masked_fill(pinned, torch.inf)
 
     def rank(self, scores: Tensor, positions: Tensor, size: int) -> Tensor:
-        """The scores, with the window pinned."""
-        return pin_newest(scores, min(self.window, size))
+        """The scores, with the window pinned unless the question is known."""
+        return scores if self.question else pin_newest(scores, min(self.window, size))
+
+    def _pool(self, attention: Tensor) -> Tensor:
+        """Averages over neighbours; the shape [batch, kv_heads, units] stays."""
+        if not attention.shape[-1]:
+            return attention
+        return avg_pool1d(attention, self.kernel, stride=1, padding=self.kernel // 2)

@@ -49,6 +49,24 @@ def window_attention(units: Units, last: int) -> Tensor:
     return received_attention(units, last) / own[:, None, None]
 
 
+@torch.no_grad()
+def asked_attention(units: Units, at_once: int = QUERIES_AT_ONCE) -> Tensor:
+    """Softmax attention that each unit receives from `Units.asked`, averaged over these queries and the group's heads.
+
+    They stand behind all units, so all are seen. Nothing is padding.
+
+    Returns:
+        [batch, kv_heads, stored + new], fp32, between 0 and 1.
+    """
+    assert units.asked is not None, "there is no question to ask again"
+    keys = units.keys.float()
+    queries = units.asked.to(keys.device).unflatten(1, (keys.shape[1], -1))  # [batch, kv_heads, group, question, dim]
+    received = torch.zeros_like(units.positions, dtype=torch.float32)
+    for query in queries.split(at_once, dim=3):
+        received += (query.flatten(2, 3) @ keys.mT).softmax(dim=-1).sum(dim=2)
+    return received / (queries.shape[2] * queries.shape[3])
+
+
 def masked_logits(
     units: Units, last: int | None = None, at_once: int = QUERIES_AT_ONCE
 ) -> Iterator[tuple[Tensor, Tensor]]:

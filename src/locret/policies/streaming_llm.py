@@ -25,6 +25,7 @@ class StreamingLLM:
     name: ClassVar[str] = "streaming_llm"
     evicts: ClassVar[bool] = True
     scores_after_pass: ClassVar[bool] = False
+    any_order: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if self.sinks < 0:

@@ -24,6 +24,7 @@ class TOVA:
     name: ClassVar[str] = "tova"
     evicts: ClassVar[bool] = True
     scores_after_pass: ClassVar[bool] = False
+    any_order: ClassVar[bool] = True
 
     def check(self, model: nn.Module) -> None:
         """Works with every model."""

@@ -10,7 +10,7 @@ from locret.eval.benchmarks.base import Example
 from locret.eval.benchmarks.jsonl import write_jsonl
 from locret.eval.planning import plan
 from locret.eval.quizzes.contract import Passage, Quiz
-from locret.eval.quizzes.examples import depth_of
+from locret.eval.quizzes.examples import ExampleQuiz, depth_of
 from locret.eval.quizzes.frame import frame_of
 from locret.eval.quizzes.names import benchmark_task
 from tests.eval.models import byte_tokenizer
@@ -37,6 +37,7 @@ def test_a_document_is_read_once_for_all_its_questions(coursera: Path) -> None:
     examples = list(benchmark_task("leval/coursera").load(coursera))
     assert [text for passage in passages for text in decoded(passage)] == [example.prompt for example in examples]
     assert [q.uid for p in passages for q in p.questions] == [example.uid for example in examples]
+    assert not any(passage.asked for passage in passages)
 
 
 def test_with_the_question_first_it_is_read_for_each(coursera: Path) -> None:
@@ -48,6 +49,15 @@ def test_with_the_question_first_it_is_read_for_each(coursera: Path) -> None:
         [text] = decoded(passage)
         assert text.startswith("Question: Question")
         assert text.count(f"Question {passage.questions[0].uid.replace('-', '.')}?") == 2
+        asked = passage.questions[0].item.question.strip()
+        assert TOKENIZER.decode(passage.ids[: passage.asked]) == f"<s>{asked}\n\n"
+
+
+def test_a_token_across_the_end_of_the_question_is_not_counted(coursera: Path) -> None:
+    made = quiz_of(coursera, lengths=(3000,), query_first=True)
+    assert isinstance(made, ExampleQuiz)
+    joined = (TOKENIZER.bos_token_id, *TOKENIZER("Why?")["input_ids"], 257)  # one token for both line breaks
+    assert made._tokens_of("Why?\n\n", joined) == 1 + len("Why?")
 
 
 @pytest.mark.parametrize("query_first", [False, True])

@@ -36,6 +36,9 @@ def test_prompts(query_first: bool) -> None:
     ]
     got = [[*passage.ids, *question.ids] for passage in passages for question in passage.questions]
     assert got == wanted
+    for passage in passages:
+        asked = passage.questions[0].item.needle.asked
+        assert TOKENIZER.decode(passage.ids[: passage.asked]) == (f"<s>{asked}\n" if query_first else "")
     assert len(passages) == quiz(cell).readings == (6 if query_first else 2)
     assert [q.uid for p in passages for q in p.questions] == ["0-0", "0-1", "0-2", "0-3", "1-0", "1-1"]
     assert [p.document for p in passages] == ([0] * 4 + [1] * 2 if query_first else [0, 1])

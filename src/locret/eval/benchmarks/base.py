@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from locret.errors import LocretError
+from locret.eval.benchmarks.jsonl import Damaged, Record, stop
 from locret.registry import Registry
 
 
@@ -67,12 +68,20 @@ class BenchmarkTask(Protocol):
         """Tokens of an answer at most."""
         ...
 
-    def load(self, path: Path) -> Iterator[Example]:
-        """The examples of an original file (JSON lines, plain or .gz)."""
+    def load(self, path: Path, damaged: Damaged = stop) -> Iterator[Example]:
+        """The examples of an original file (JSON lines, plain or .gz); `damaged` is told of lines that are none."""
         ...
 
     def prediction(self, example: Example, text: str) -> dict[str, Any]:
         """The line of a prediction file, in the original format."""
+        ...
+
+    def check(self, record: Record) -> None:
+        """Make sure that `score` can take a line of a prediction file.
+
+        Raises:
+            LocretError: saying where it stands and what it lacks.
+        """
         ...
 
     def score(self, predictions: Sequence[Mapping[str, Any]]) -> float | list[float]:

@@ -11,6 +11,7 @@ from locret.errors import LocretError
 from locret.eval.benchmarks import infinitebench_labels as labels
 from locret.eval.benchmarks import infinitebench_scores as scores
 from locret.eval.benchmarks.base import Example, register_benchmark_task
+from locret.eval.benchmarks.damaged import examples
 from locret.eval.benchmarks.infinitebench_prompts import (
     PROMPTS,
     call_fields,
@@ -18,7 +19,7 @@ from locret.eval.benchmarks.infinitebench_prompts import (
     plain_fields,
     sought_fields,
 )
-from locret.eval.benchmarks.jsonl import Record, read_jsonl
+from locret.eval.benchmarks.jsonl import Damaged, Record, read_jsonl, stop
 
 Labels = Callable[[Any, Sequence[str]], Any]
 Scorer = Callable[[str, Any], float]
@@ -43,13 +44,14 @@ class InfiniteBenchTask:
     fields: Callable[[Record], dict[str, str]] = plain_fields
     benchmark: str = "infinitebench"
 
-    def load(self, path: Path) -> Iterator[Example]:
+    def load(self, path: Path, damaged: Damaged = stop) -> Iterator[Example]:
         """The examples of an original file (`id, context, input, answer, options`).
 
         Where a file holds several tasks, with their names as `task`, those of the others are passed over.
         """
-        own = (record for record in read_jsonl(path) if record.fields.get("task", self.name) == self.name)
-        return (self.example(index, record) for index, record in enumerate(own))
+        records = read_jsonl(path, damaged)
+        own = (record for record in records if record.fields.get("task", self.name) == self.name)
+        return examples(own, lambda index, record: [self.example(index, record)], damaged)
 
     def example(self, index: int, record: Record) -> Example:
         """The example of one record; `index` is its name if it has no `id`."""
@@ -69,6 +71,10 @@ class InfiniteBenchTask:
         """The line of a prediction file: `id, prediction, ground_truth`."""
         return {**example.extra, "prediction": text, "ground_truth": example.label}
 
+    def check(self, record: Record) -> None:
+        """It has a prediction and a right answer of this task's kind."""
+        self._pair(record)
+
     def score(self, predictions: Sequence[Mapping[str, Any]]) -> float:
         """Mean over all predictions, per cent."""
         if not predictions:
@@ -77,8 +83,11 @@ class InfiniteBenchTask:
         return 100 * sum(map(self._judge, records)) / len(predictions)
 
     def _judge(self, record: Record) -> float:
-        prediction = record.text("prediction", "pred")
-        return self.judge(prediction, self._label(record, "ground_truth", "label"))
+        return self.judge(*self._pair(record))
+
+    def _pair(self, record: Record) -> tuple[str, Any]:
+        """A prediction with its right answer."""
+        return record.text("prediction", "pred"), self._label(record, "ground_truth", "label")
 
     def _label(self, record: Record, *names: str, options: Sequence[str] = ()) -> Any:
         value = record.value(*names)

@@ -16,23 +16,23 @@ CHOICE = 2  # a choice as prediction files have it: the option's text and its le
 
 def text(value: Any, options: Sequence[str] = ()) -> str:
     """One string."""
-    return str(_first(value))
+    return str(_plain(_first(value)))
 
 
 def texts(value: Any, options: Sequence[str] = ()) -> list[str]:
     """One or more strings, of which one has to be met."""
-    return [str(one) for one in _all(value)]
+    return [str(_plain(one)) for one in _all(value)]
 
 
 def number(value: Any, options: Sequence[str] = ()) -> int | float:
     """One number."""
-    return _number(_first(value))
+    return _number(_plain(_first(value)))
 
 
 def numbers(value: Any, options: Sequence[str] = ()) -> list[int]:
     """Whole numbers; a list of one list is that list."""
     values = _all(value)
-    return [int(one) for one in (_all(values[0]) if len(values) == 1 else values)]
+    return [int(_plain(one)) for one in (_all(values[0]) if len(values) == 1 else values)]
 
 
 def choice(value: Any, options: Sequence[str] = ()) -> list[str]:
@@ -54,6 +54,12 @@ def _all(value: Any) -> list[Any]:
 
 def _first(value: Any) -> Any:
     return _all(value)[0]
+
+
+def _plain(value: Any) -> str | int | float:
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise TypeError("give text or a number, or a list of them")
+    return value
 
 
 def _number(value: Any) -> int | float:

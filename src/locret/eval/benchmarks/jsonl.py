@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,13 @@ from locret.errors import LocretError
 from locret.files import write_whole
 
 GZIP_MAGIC = b"\x1f\x8b"
+
+Damaged = Callable[[LocretError], None]  # told what is wrong with a line; it may raise that
+
+
+def stop(error: LocretError) -> None:
+    """Let a damaged line end everything."""
+    raise error
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +62,8 @@ class Record:
         return values
 
 
-def read_jsonl(path: Path) -> Iterator[Record]:
-    """The objects of a file, one a line; empty lines are passed over.
+def read_jsonl(path: Path, damaged: Damaged = stop) -> Iterator[Record]:
+    """The objects of a file, one a line; empty lines are passed over, and so are damaged ones unless `damaged` raises.
 
     Raises:
         LocretError: the file cannot be read, or a line is no JSON object (with its number).
@@ -66,8 +73,14 @@ def read_jsonl(path: Path) -> Iterator[Record]:
             zipped = file.read(2) == GZIP_MAGIC
         with gzip.open(path, "rt", encoding="utf-8") if zipped else path.open(encoding="utf-8") as lines:
             for number, line in enumerate(lines, start=1):
-                if line.strip():
-                    yield _record(f"{path}, line {number}", line)
+                if not line.strip():
+                    continue
+                try:
+                    record = _record(f"{path}, line {number}", line)
+                except LocretError as error:
+                    damaged(error)
+                else:
+                    yield record
     except (OSError, EOFError, zlib.error) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise LocretError(f"cannot read {path}: {reason}: give a file of JSON lines, plain or .gz") from error
@@ -90,6 +103,8 @@ def _record(place: str, line: str) -> Record:
         fields = json.loads(line)
     except json.JSONDecodeError as error:
         raise LocretError(f"{place} is not JSON: {error.msg} at column {error.colno}") from error
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits, a thousand brackets
+        raise LocretError(f"{place} cannot be read as JSON: {error}") from error
     if not isinstance(fields, dict):
         raise LocretError(f"{place} is no JSON object: {_short(fields)}")
     return Record(place, fields)

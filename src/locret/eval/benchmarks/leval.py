@@ -14,7 +14,8 @@ from locret.errors import LocretError
 from locret.eval.benchmarks import leval_answers as answers
 from locret.eval.benchmarks import leval_scores as scores
 from locret.eval.benchmarks.base import Example, register_benchmark_task
-from locret.eval.benchmarks.jsonl import Record, read_jsonl
+from locret.eval.benchmarks.damaged import examples
+from locret.eval.benchmarks.jsonl import Damaged, Record, read_jsonl, stop
 from locret.eval.benchmarks.leval_answers import Pair
 from locret.eval.benchmarks.leval_prompts import Layout, asked_of_the_world, closed, continued, open_ended
 
@@ -48,11 +49,9 @@ class LEvalTask:
     benchmark: str = "leval"
     max_new_tokens: int = 512
 
-    def load(self, path: Path) -> Iterator[Example]:
+    def load(self, path: Path, damaged: Damaged = stop) -> Iterator[Example]:
         """The examples of an original file (`instructions, outputs, input, evaluation`), scored automatically."""
-        for index, record in enumerate(read_jsonl(path)):
-            if record.text("evaluation") in AUTOMATIC:
-                yield from self._questions(index, record)
+        return examples(read_jsonl(path, damaged), self._questions, damaged)
 
     def prediction(self, example: Example, text: str) -> dict[str, Any]:
         """The line of a prediction file: `query, gt, prompt, locret_pred, evaluation`."""
@@ -64,6 +63,11 @@ class LEvalTask:
             PREDICTION: text,
             "evaluation": example.extra["evaluation"],
         }
+
+    def check(self, record: Record) -> None:
+        """It has an answer and a right answer, if it is scored at all."""
+        if _scored(record):
+            self._pair(record, _answer_field(record))
 
     def score(self, predictions: Sequence[Mapping[str, Any]]) -> float | list[float]:
         """The authors' figure for the file: exact match, F1, or the mean of three ROUGEs; three for the topics."""
@@ -84,6 +88,8 @@ class LEvalTask:
         return np.where(own, columns, np.nan)
 
     def _questions(self, index: int, record: Record) -> Iterator[Example]:
+        if record.text("evaluation") not in AUTOMATIC:
+            return
         instructions, golds = record.texts("instructions"), record.texts("outputs")
         if len(instructions) != len(golds):
             raise LocretError(f"{record.place} has {len(instructions)} instructions and {len(golds)} outputs")
@@ -107,14 +113,24 @@ class LEvalTask:
     def _pairs(self, predictions: Sequence[Mapping[str, Any]]) -> list[Pair]:
         """Answers with right answers; the field of the answers is the first that is named after a model."""
         records = [Record(f"prediction {number}", fields) for number, fields in enumerate(predictions, start=1)]
-        scored = [record for record in records if record.fields.get("evaluation", AUTOMATIC[0]) in AUTOMATIC]
+        scored = list(filter(_scored, records))
         if not scored:
             raise LocretError(f"there is no prediction to score for leval {self.name}: give one at least")
-        field = next((name for name in records[0].fields if ANY_PREDICTION in name), f"<model>{ANY_PREDICTION}")
+        field = _answer_field(records[0])
+        return [self._pair(record, field) for record in scored]
+
+    def _pair(self, record: Record, field: str) -> Pair:
         if self.of_the_world:
-            for record in scored:
-                answers.check_judgements(record)
-        return [(record.text(field), record.text("gt")) for record in scored]
+            answers.check_judgements(record)
+        return record.text(field), record.text("gt")
+
+
+def _scored(record: Record) -> bool:
+    return record.fields.get("evaluation", AUTOMATIC[0]) in AUTOMATIC
+
+
+def _answer_field(record: Record) -> str:
+    return next((name for name in record.fields if ANY_PREDICTION in name), f"<model>{ANY_PREDICTION}")
 
 
 def _exam(name: str, layout: Layout, prepare: scores.Prepare) -> LEvalTask:

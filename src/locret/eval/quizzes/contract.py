@@ -38,11 +38,14 @@ class Passage:
         document: number of the document; with the question first, a document has several passages.
         ids: what is read.
         questions: about it.
+        asked: how many of the first ids belong to a question that stands before the document, what is in front of that
+            (BOS token, beginning of a chat) included; 0 where none does.
     """
 
     document: int
     ids: tuple[int, ...]
     questions: tuple[Question, ...]
+    asked: int = 0
 
 
 @dataclass(frozen=True, slots=True)

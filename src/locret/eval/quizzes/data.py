@@ -18,18 +18,20 @@ class Data:
         everywhere: for all tasks that need data.
         by_task: for one task each, before the other.
         essay: text of RULER's essays; None takes the Python language reference.
+        skip_damaged: whether damaged lines of original files are left out; otherwise the first one ends the run.
     """
 
     everywhere: str | None = None
     by_task: Mapping[str, str] = field(default_factory=dict)
     essay: str | None = None
+    skip_damaged: bool = False
 
     def path(self, task: str) -> str | None:
         """What was named for a task, if anything was."""
         return self.by_task.get(task, self.everywhere)
 
 
-def parse_data(given: Sequence[str], essay: str | None = None) -> Data:
+def parse_data(given: Sequence[str], essay: str | None = None, skip_damaged: bool = False) -> Data:
     """Data as the user writes it: `PATH` for all tasks, or `TASK=PATH`.
 
     Raises:
@@ -48,4 +50,4 @@ def parse_data(given: Sequence[str], essay: str | None = None) -> Data:
         by_task[task] = path
     if len(everywhere) > 1:
         raise LocretError(f"--data names {' and '.join(everywhere)} for all tasks: give one, others as TASK=PATH")
-    return Data(everywhere[0] if everywhere else None, by_task, essay)
+    return Data(everywhere[0] if everywhere else None, by_task, essay, skip_damaged)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import takewhile
 from typing import Any
 
 import numpy as np
 
 from locret.eval.benchmarks.base import BenchmarkTask, Example, answer
 from locret.eval.benchmarks.truncation import Frame, PromptIds, context_ids, prompt_ids, question_ids
+from locret.eval.haystack import plain_ids
 from locret.eval.judging import columns_of
 from locret.eval.quizzes.contract import Ask, Passage, Question, Texts
 from locret.eval.ruler.tasks import list_ruler_tasks
@@ -58,7 +60,14 @@ class ExampleQuiz:
                 continue
             for example in examples:
                 asked = f"{example.question.strip()}\n\n"
-                yield self._passage(number, [replace(example, before=asked + example.before)])
+                passage = self._passage(number, [replace(example, before=asked + example.before)])
+                yield replace(passage, asked=self._tokens_of(asked, passage.ids))
+
+    def _tokens_of(self, asked: str, ids: Sequence[int]) -> int:
+        """How many of `ids` are the frame's head and `asked`; a token that holds more than that is not counted."""
+        expected = (*self.frame.head, *plain_ids(self.tokenizer, asked))
+        same = takewhile(lambda pair: pair[0] == pair[1], zip(expected, ids, strict=False))
+        return sum(1 for _ in same)
 
     def _passage(self, number: int, examples: Sequence[Example]) -> Passage:
         asked = [question_ids(self.tokenizer, example, self.frame) for example in examples]

@@ -6,6 +6,8 @@ import hashlib
 from pathlib import Path
 
 from locret.errors import LocretError
+from locret.eval.benchmarks.damaged import Skipped
+from locret.eval.benchmarks.jsonl import stop
 from locret.eval.benchmarks.source import find_file
 from locret.eval.grid import Extent
 from locret.eval.quizzes import origins
@@ -24,10 +26,14 @@ class Files:
 
     Args:
         data: what the user names.
+
+    Attributes:
+        skipped: what was wrong with lines that were left out, if damaged ones are.
     """
 
     def __init__(self, data: Data) -> None:
         self.data = data
+        self.skipped = Skipped()
         self._read: dict[Path, Documents] = {}
 
     def extent(self, task: str, length: int, samples: int) -> Extent:
@@ -51,7 +57,8 @@ class Files:
         """
         path = self._path(task)
         if path not in self._read:
-            self._read[path] = origins.from_file(benchmark_task(task), path)
+            damaged = self.skipped if self.data.skip_damaged else stop
+            self._read[path] = origins.from_file(benchmark_task(task), path, damaged)
         return self._read[path]
 
     def sources(self, task: str) -> Sources:

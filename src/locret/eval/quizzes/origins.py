@@ -13,21 +13,21 @@ from locret.errors import LocretError
 from locret.eval.benchmarks.base import BenchmarkTask, Example
 from locret.eval.benchmarks.infinitebench import TASKS
 from locret.eval.benchmarks.infinitebench_generate import generate, units_for
-from locret.eval.benchmarks.jsonl import Record
+from locret.eval.benchmarks.jsonl import Damaged, Record, stop
 from locret.eval.haystack import plain_ids
 from locret.eval.ruler import Recipe, Sources, get_ruler_task, records
 
 Documents = tuple[tuple[Example, ...], ...]  # the examples of each document
 
 
-def from_file(task: BenchmarkTask, path: Path) -> Documents:
-    """All examples of an original file, those of one document together.
+def from_file(task: BenchmarkTask, path: Path, damaged: Damaged = stop) -> Documents:
+    """All examples of an original file, those of one document together; `damaged` is told of lines that are none.
 
     Raises:
         LocretError: it cannot be read, or holds no example of the task.
     """
     grouped: dict[tuple[str, str], list[Example]] = {}
-    for example in _named_apart(task.load(path)):
+    for example in _named_apart(task.load(path, damaged)):
         grouped.setdefault((example.before, example.document), []).append(example)
     if not grouped:
         raise LocretError(f"{path} holds no example of {task.benchmark}/{task.name}: give another file")

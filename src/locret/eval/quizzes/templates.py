@@ -59,7 +59,8 @@ class TemplateQuiz:
         bos = 0 if self.tokenizer.bos_token_id is None else 1
         before = (*self.frame.head, *first)
         questions = (self._question(f"{number}-{index}", context, index, len(before) - bos) for index in asked)
-        return Passage(number, (*before, *context.document_ids[bos:]), tuple(questions))
+        ids = (*before, *context.document_ids[bos:])
+        return Passage(number, ids, tuple(questions), len(before) if first else 0)
 
     def _question(self, uid: str, context: Context, index: int, shift: int) -> Question:
         needle, position = context.needles[index], context.positions[index]

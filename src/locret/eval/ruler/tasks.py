@@ -9,7 +9,8 @@ from typing import Any
 
 from locret.errors import LocretError
 from locret.eval.benchmarks.base import Example, register_benchmark_task
-from locret.eval.benchmarks.jsonl import Record, read_jsonl
+from locret.eval.benchmarks.damaged import examples
+from locret.eval.benchmarks.jsonl import Damaged, Record, read_jsonl, stop
 from locret.eval.ruler.contract import Generator
 from locret.eval.ruler.cwe import CommonWords
 from locret.eval.ruler.fwe import FrequentWords
@@ -41,13 +42,13 @@ class RulerTask:
     match: Callable[[str, Sequence[str]], float] = match_all
     benchmark: str = BENCHMARK
 
-    def load(self, path: Path) -> Iterator[Example]:
+    def load(self, path: Path, damaged: Damaged = stop) -> Iterator[Example]:
         """The samples of a file made by `write_records`, or by RULER itself.
 
         Raises:
             LocretError: it cannot be read, or a line is no sample.
         """
-        return (self.example(number, record) for number, record in enumerate(read_jsonl(path)))
+        return examples(read_jsonl(path, damaged), lambda number, record: [self.example(number, record)], damaged)
 
     def example(self, number: int, record: Record) -> Example:
         """The example of one sample; `number` is its index if it has none."""
@@ -74,6 +75,10 @@ class RulerTask:
             "truncation": UNCUT,
             "length": example.extra["length"],
         }
+
+    def check(self, record: Record) -> None:
+        """It has an answer and references."""
+        self._match(record)
 
     def score(self, predictions: Sequence[Mapping[str, Any]]) -> float:
         """Mean of the matches times 100, to two places as RULER gives it.

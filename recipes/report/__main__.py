@@ -1,0 +1,35 @@
+"""`make report`: every method on the built-in model, `docs/results.md` and its pictures."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from rich.console import Console
+
+from locret.eval.planning import parse_shard
+from recipes.report.document import write
+from recipes.report.run import parts, run
+
+
+def main() -> None:
+    """Evaluate what has not been evaluated yet, then write the report."""
+    parser = argparse.ArgumentParser(prog="make report", description=__doc__)
+    parser.add_argument("--runs", type=Path, default=Path("runs/report"), help="results; a run goes on from them")
+    parser.add_argument("--only", nargs="+", help="only these parts of config.json are evaluated")
+    parser.add_argument("--shard", default="0/1", help="a share of the cells, for several processes: i/n")
+    parser.add_argument("--evaluate", action="store_true", help="evaluate and write no report")
+    parser.add_argument("--write", action="store_true", help="evaluate nothing and write the report")
+    arguments = parser.parse_args()
+    console = Console(stderr=True)
+    every = parts()
+    for part in [] if arguments.write else every:
+        if not arguments.only or part.name in arguments.only:
+            run(part, arguments.runs, parse_shard(arguments.shard), console)
+    if not arguments.evaluate:
+        write(every, arguments.runs)
+        console.print("docs/results.md is written")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,64 @@
+"""Keeping units in a storage: in the order of the prompt, or with less moved where nobody needs the order."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from locret.cache.reading import Reading
+from locret.cache.room import room_for
+from locret.cache.storage import Storage, in_place
+from locret.policies.selection import ascending, keep_mask, select_slots
+
+
+def fills_gaps(storage: Storage, reading: Reading) -> bool:
+    """Whether an eviction leaves units where they are and fills the gaps, so that the prompt's order is lost.
+
+    Not under a policy that goes by indices, nor with padding, which is at the front of all heads alike. Not with
+    compact positions either: unit i is in slot i, and as keys are rotated in every pass then, moving them together
+    first is the lesser part (docs/log.md).
+    """
+    free = reading.pads is None and reading.budget.positions == "true"
+    return free and getattr(reading.policy, "any_order", False) and in_place(storage) is not None
+
+
+def keep_best(
+    storage: Storage, ranks: Tensor, scores: Tensor, positions: Tensor, size: int, protect: int, fills: bool
+) -> tuple[Storage, Tensor]:
+    """Keep the `size` units of the highest ranks, and in any case the newest `protect`.
+
+    Args:
+        storage: the units.
+        ranks: [batch, kv_heads, units], what the cut goes by.
+        scores: of the same shape, for a storage that does something with what is evicted.
+        positions: of the same shape.
+        size, protect: numbers of units.
+        fills: whether gaps are filled.
+
+    Returns:
+        The storage that is left, and which unit is at each index now: [batch, kv_heads, size].
+    """
+    roomy = in_place(storage) if fills else None
+    keep = keep_mask(ranks, size, protect, None if roomy is None else positions)
+    if roomy is None:
+        kept = ascending(keep, size)
+        return storage.evict(kept, scores), kept
+    kept = select_slots(keep, size)
+    return roomy.fill(kept), kept
+
+
+def keep_first(storage: Storage, count: int, positions: Tensor) -> Storage:
+    """The first `count` units; `positions` is [batch, kv_heads, units]."""
+    roomy = in_place(storage)
+    if roomy is not None:
+        return roomy.first(count)
+    return storage.gather(torch.arange(count, device=positions.device).expand(*positions.shape[:2], -1))
+
+
+def with_room(storage: Storage, seen: int, reading: Reading) -> Storage:
+    """The storage, told how much is coming when `seen` tokens have been seen."""
+    roomy = in_place(storage)
+    if roomy is None:
+        return storage
+    room = room_for(storage.units, seen, reading.prompt_length, reading.budget, reading.policy.evicts)
+    return roomy.with_room(room)
