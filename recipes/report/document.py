@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -15,13 +14,18 @@ from recipes.report.tables import by_budget, by_bytes, by_depth, wins
 
 HERE = Path(__file__).parent
 DOCUMENT = HERE.parents[1] / "docs" / "results.md"
-PICTURES = HERE.parents[1] / "docs" / "assets" / "report"
+PICTURES = Path("assets") / "report"  # beside the document
 REMARKS = HERE / "remarks.md"  # what its authors have to say of the figures, by hand
 MAP_SHARE = 16  # the budget of the heat maps, and of the tables by depth, as a part of the length
 
 
-def write(parts: Sequence[Part], runs: Path) -> None:
+def write(parts: Sequence[Part], runs: Path, out: Path = DOCUMENT) -> None:
     """Put all that has been evaluated into the document.
+
+    Args:
+        parts: of the report.
+        runs: where they were evaluated.
+        out: the document; its pictures are put into `assets/report` beside it.
 
     Raises:
         LocretError: results are damaged, or matplotlib is not installed.
@@ -35,12 +39,12 @@ def write(parts: Sequence[Part], runs: Path) -> None:
             results = pooled(rows, together(part, runs))
             pieces.append(f"## {part.title}\n\n{part.about}")
             write_one = _methods if part.by_bytes else _policies
-            pieces += write_one(part, rows, results)
-    write_text_whole(DOCUMENT, "\n\n".join(pieces) + "\n")
+            pieces += write_one(part, rows, results, out.parent)
+    write_text_whole(out, "\n\n".join(pieces) + "\n")
 
 
-def _policies(part: Part, rows: Sequence[Row], results: Sequence[Pooled]) -> Iterable[str]:
-    yield _picture(pictures.curves(part, rows, PICTURES), f"{part.title}: score against the budget")
+def _policies(part: Part, rows: Sequence[Row], results: Sequence[Pooled], beside: Path) -> Iterable[str]:
+    yield _picture(pictures.curves(part, rows, beside / PICTURES), beside, f"{part.title}: score against the budget")
     lengths = sorted({one.setting.length for one in results})
     for length in lengths:
         yield f"### {length} tokens\n\n{by_budget(results, length)}"
@@ -50,18 +54,21 @@ def _policies(part: Part, rows: Sequence[Row], results: Sequence[Pooled]) -> Ite
     else:
         yield "No method that evicts is ahead of locret by more than chance in any cell of these tables."
     if len(lengths) > 1:
-        yield "\n".join(_picture(path, path.stem) for path in pictures.heat_maps(results, MAP_SHARE, PICTURES))
+        yield "\n".join(
+            _picture(path, beside, path.stem) for path in pictures.heat_maps(results, MAP_SHARE, beside / PICTURES)
+        )
     longest = lengths[-1]
     yield f"By depth of the fact, budget 1/{MAP_SHARE}, {longest} tokens:\n\n" + by_depth(
         results, longest, longest // MAP_SHARE
     )
 
 
-def _methods(part: Part, rows: Sequence[Row], results: Sequence[Pooled]) -> Iterable[str]:
-    yield _picture(pictures.quality_by_bytes(part, rows, PICTURES), f"{part.title}: score against bytes")
+def _methods(part: Part, rows: Sequence[Row], results: Sequence[Pooled], beside: Path) -> Iterable[str]:
+    path = pictures.quality_by_bytes(part, rows, beside / PICTURES)
+    yield _picture(path, beside, f"{part.title}: score against bytes")
     for length in sorted({one.setting.length for one in results}):
         yield f"### {length} tokens\n\n{by_bytes(results, length)}"
 
 
-def _picture(path: Path, text: str) -> str:
-    return f"![{text}]({os.path.relpath(path, DOCUMENT.parent)})"
+def _picture(path: Path, beside: Path, text: str) -> str:
+    return f"![{text}]({path.relative_to(beside).as_posix()})"

@@ -11,7 +11,7 @@ from typing import Any
 from rich.console import Console
 
 from locret.cli.evaluating import Job, evaluate
-from locret.eval.grid import Grid, parse_budget
+from locret.eval.grid import Grid, parse_budget, size_of
 from locret.eval.merging import merge
 from locret.eval.planning import Shard
 from locret.eval.quizzes.data import Data
@@ -85,11 +85,22 @@ def run(part: Part, runs: Path, shard: Shard, console: Console) -> None:
 def gather(part: Part, runs: Path) -> list[Row]:
     """The rows of a part, whoever evaluated them, and their predictions in one folder; none if there are none.
 
+    Rows that an earlier configuration asked for are left out.
+
     Raises:
         LocretError: a file is damaged.
     """
     shares = sorted((runs / part.name).glob("*-of-*"))
-    return in_order(part, merge(shares, together(part, runs))) if shares else []
+    rows = merge(shares, together(part, runs)) if shares else []
+    return in_order(part, [row for row in rows if any(_wanted(row, names, grid) for names, grid in part.grids)])
+
+
+def _wanted(row: Row, names: Sequence[str], grid: Grid) -> bool:
+    cell = row.cell
+    if cell.policy not in names or cell.length not in grid.lengths or cell.seed not in grid.seeds:
+        return False
+    sizes = {cell.length, *(size_of(budget, cell.length) for budget in grid.budgets)}
+    return cell.samples == grid.samples and cell.budget.size in sizes
 
 
 def together(part: Part, runs: Path) -> Path:

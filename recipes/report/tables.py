@@ -9,6 +9,7 @@ from locret.eval.table import human_bytes
 from recipes.report.pooled import Pooled
 
 OURS = "locret"
+SAME_BYTES = 0.02  # budgets are whole units, so bytes are never quite equal
 DEPTHS = 5  # parts of a document in the table by depth
 
 
@@ -42,12 +43,12 @@ def by_depth(results: Sequence[Pooled], length: int, budget: int) -> str:
 def by_bytes(results: Sequence[Pooled], length: int) -> str:
     """Methods of one length with all their figures, from few bytes to many."""
     own = sorted((one for one in results if one.setting.length == length), key=lambda one: one.kv_bytes)
-    names = ["", "budget", "KV bytes", "score", "read a document, s", "answer a question, s"]
+    names = ["", "budget", "KV bytes", "score", "over locret", "read a document, s", "answer a question, s"]
     lines = [_line(names), _rule(len(names) - 1)]
     for one in own:
         score, low, high = one.score()
         budget = str(one.setting.budget) if one.setting.budget < length else "all"
-        figures = [budget, human_bytes(one.kv_bytes), f"{score:.1f} ({low:.0f}-{high:.0f})"]
+        figures = [budget, human_bytes(one.kv_bytes), f"{score:.1f} ({low:.0f}-{high:.0f})", _over_ours(one, own)]
         lines.append(_line([one.method, *figures, f"{one.prefill_seconds:.2f}", f"{one.decode_seconds:.3f}"]))
     return "\n".join(lines)
 
@@ -66,6 +67,17 @@ def wins(results: Sequence[Pooled]) -> list[str]:
                 f"{ahead:+.1f} points ({low:+.1f} to {high:+.1f})"
             )
     return found
+
+
+def _over_ours(one: Pooled, others: Sequence[Pooled]) -> str:
+    """How far a method is ahead of locret at the same bytes, in points; bold where that is more than chance."""
+    same = [other for other in others if abs(other.kv_bytes / one.kv_bytes - 1) <= SAME_BYTES]
+    ours = [other for other in same if other.method == OURS]
+    if not ours or one.method == OURS:
+        return ""
+    ahead, low, high = one.ahead_of(ours[0])
+    text = f"{ahead:+.1f} ({low:+.0f} to {high:+.0f})"
+    return f"**{text}**" if low > 0 else text
 
 
 def _by_part(one: Pooled) -> Iterable[str]:
