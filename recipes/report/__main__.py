@@ -7,9 +7,12 @@ from pathlib import Path
 
 from rich.console import Console
 
+from locret.eval.benchmarks.jsonl import write_jsonl
 from locret.eval.planning import parse_shard
 from recipes.report.document import write
-from recipes.report.run import parts, run
+from recipes.report.run import gather, parts, run
+
+ROWS = Path(__file__).parent / "results"  # all rows, with settings and intervals; predictions stay in --runs
 
 
 def main() -> None:
@@ -28,6 +31,9 @@ def main() -> None:
             run(part, arguments.runs, parse_shard(arguments.shard), console)
     if not arguments.evaluate:
         write(every, arguments.runs)
+        for part in every:
+            if rows := gather(part, arguments.runs):
+                write_jsonl(ROWS / f"{part.name}.jsonl", [row.as_json() for row in rows])
         console.print("docs/results.md is written")
 
 
