@@ -40,6 +40,8 @@ def read(length: int, policy_name: str) -> dict[str, Any]:
     """Read `length` tokens in this process; peak resident bytes and bytes of KV."""
     from pydoc_data.topics import topics
 
+    import torch
+
     import locret
     from locret.engine.memory import peak_memory_bytes
     from locret.policies import policy_options
@@ -48,7 +50,8 @@ def read(length: int, policy_name: str) -> dict[str, Any]:
     policy = locret.get_policy(policy_name, **({"heads": heads} if "heads" in policy_options(policy_name) else {}))
     budget = locret.Budget(**BUDGET) if policy.evicts else locret.Budget(**{**BUDGET, "size": length})
     text = tokenizer("\n".join(topics[name] for name in sorted(topics)))["input_ids"]
-    ids = (text * (length // len(text) + 1))[:length]
+    # One tensor, which the engine takes as it is: lists of the prompt would be counted with the reading.
+    ids = torch.tensor(text).repeat(length // len(text) + 1)[:length]
     engine = locret.Engine(model, tokenizer, policy=policy, budget=budget)
     engine.prefill(ids[:64])  # libraries allocate at their first use
     reset_peak()
