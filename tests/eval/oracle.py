@@ -12,7 +12,7 @@ from locret.eval.grid import Cell, Grid
 from locret.eval.haystack import Filler
 from locret.eval.quizzes.data import parse_data
 from locret.eval.quizzes.files import Files
-from locret.eval.quizzes.library import Library
+from locret.eval.quizzes.maker import QuizMaker
 from locret.eval.results import Subject
 from locret.eval.runner import Reader
 from locret.eval.workers import Silent
@@ -72,8 +72,8 @@ def oracle_reader(oracles: Mapping[str, Any], *data: object, watch: Any = None) 
     return Reader(SimpleNamespace(config=CONFIG), TOKENIZER, oracles, Filler(TEXT), watch or Silent(), files)
 
 
-def library(*data: object) -> Library:
-    return oracle_reader({}, *data).library
+def quizzes(*data: object) -> QuizMaker:
+    return oracle_reader({}, *data).quizzes
 
 
 def grid(*tasks: str, **settings: Any) -> Grid:

@@ -19,12 +19,12 @@ ASKED = "What are all the special magic"
 def run(results: Path, **settings: Any) -> tuple[list[Row], Any]:
     reader = oracle_reader({"x": Oracle({"variables": "ABCDE", "magic": "1"})})
     wanted = grid("vt", "niah_single_1", "mix", **{"lengths": (1500,), "samples": 3, **settings})
-    return run_grid(reader, wanted, SUBJECT, ResultFile(results)), reader.library
+    return run_grid(reader, wanted, SUBJECT, ResultFile(results)), reader.quizzes
 
 
 def test_a_folder_a_benchmark(tmp_path: Path) -> None:
-    rows, library = run(tmp_path / "results")
-    folders = write_kvpress(tmp_path / "out", rows, library, tmp_path / "results")
+    rows, quizzes = run(tmp_path / "results")
+    folders = write_kvpress(tmp_path / "out", rows, quizzes, tmp_path / "results")
     assert [folder.name for folder in folders] == [
         "ruler__1500__tiny__x__0.96__budget64__seed0", "locret__1500__tiny__x__0.96__budget64__seed0",
     ]  # fmt: skip
@@ -36,8 +36,8 @@ def test_a_folder_a_benchmark(tmp_path: Path) -> None:
 
 
 def test_predictions_are_a_table(tmp_path: Path) -> None:
-    rows, library = run(tmp_path / "results")
-    [ruler, _] = write_kvpress(tmp_path / "out", rows, library, tmp_path / "results")
+    rows, quizzes = run(tmp_path / "results")
+    [ruler, _] = write_kvpress(tmp_path / "out", rows, quizzes, tmp_path / "results")
     with (ruler / "predictions.csv").open(newline="") as file:
         table = list(csv.DictReader(file))
     assert [record["task"] for record in table] == ["vt"] * 3 + ["niah_single_1"] * 3
@@ -52,8 +52,8 @@ def test_predictions_are_a_table(tmp_path: Path) -> None:
 
 def test_the_configuration_is_yaml(tmp_path: Path) -> None:
     yaml = pytest.importorskip("yaml")
-    rows, library = run(tmp_path / "results", query_first=True, samples=1, seeds=(3,))
-    folders = write_kvpress(tmp_path / "out", rows, library, tmp_path / "results")
+    rows, quizzes = run(tmp_path / "results", query_first=True, samples=1, seeds=(3,))
+    folders = write_kvpress(tmp_path / "out", rows, quizzes, tmp_path / "results")
     assert folders[0].name.endswith("__seed3__query_first")
     config = yaml.safe_load((folders[0] / "config.yaml").read_text())
     assert config["dataset"] == "ruler"
@@ -62,7 +62,7 @@ def test_the_configuration_is_yaml(tmp_path: Path) -> None:
 
 
 def test_rows_without_predictions_are_refused(tmp_path: Path) -> None:
-    rows, library = run(tmp_path / "results", samples=1)
+    rows, quizzes = run(tmp_path / "results", samples=1)
     with pytest.raises(LocretError, match="has a row but no predictions of x, vt"):
-        write_kvpress(tmp_path / "out", rows, library, tmp_path / "elsewhere")
+        write_kvpress(tmp_path / "out", rows, quizzes, tmp_path / "elsewhere")
     assert not (tmp_path / "out").exists()

@@ -168,6 +168,6 @@ def _draw(written: Output, job: Job, rows: list[Row], out: Path, plots: bool, kv
         written.result["plots"] = [str(path) for path in draw_run(rows, out, out / "plots")]
         written.notes.print(f"plots: {out / 'plots'}", soft_wrap=True)
     if kvpress_output:
-        folders = write_kvpress(kvpress_output, rows, job.library(), out)
+        folders = write_kvpress(kvpress_output, rows, job.quizzes(), out)
         written.result["kvpress_output"] = [str(folder) for folder in folders]
         written.notes.print(f"as kvpress writes them: {kvpress_output}", soft_wrap=True)

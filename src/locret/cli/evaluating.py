@@ -18,7 +18,7 @@ from locret.eval.planning import Shard, plan
 from locret.eval.quizzes.data import Data
 from locret.eval.quizzes.files import Files
 from locret.eval.quizzes.frame import frame_of
-from locret.eval.quizzes.library import Library
+from locret.eval.quizzes.maker import QuizMaker
 from locret.eval.results import ResultFile, Row
 from locret.eval.runner import Reader, Watch, run_cells
 from locret.eval.subject import subject_of
@@ -75,10 +75,10 @@ class Job:
         )
         return Evaluation(reader, subject, self.shard.of(plan(loaded.model.config, self.grid, compared, files)))
 
-    def library(self) -> Library:
+    def quizzes(self) -> QuizMaker:
         """The documents and questions without the model; of that, only the tokenizer is read."""
         haystack = Filler.from_file(self.filler) if self.filler else Filler.python_reference()
-        return Library(load_tokenizer(self.model), haystack, Files(self.data))
+        return QuizMaker(load_tokenizer(self.model), haystack, Files(self.data))
 
 
 def evaluate(job: Job, results: ResultFile | None, workers: int, notes: Console) -> list[Row]:

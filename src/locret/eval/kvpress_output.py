@@ -16,7 +16,7 @@ from locret.errors import LocretError
 from locret.eval.grid import Cell
 from locret.eval.judging import judge
 from locret.eval.predictions import read_predictions
-from locret.eval.quizzes.library import Library
+from locret.eval.quizzes.maker import QuizMaker
 from locret.eval.quizzes.names import Kind, benchmark_task, kind_of
 from locret.eval.results import Row
 from locret.files import text_writer, write_together
@@ -29,13 +29,13 @@ ANSWERS = ("prediction", "pred", "locret_pred")
 Lines = Sequence[Mapping[str, Any]]
 
 
-def write_kvpress(out: Path, rows: Sequence[Row], library: Library, results: Path) -> list[Path]:
+def write_kvpress(out: Path, rows: Sequence[Row], quizzes: QuizMaker, results: Path) -> list[Path]:
     """Write a folder for each benchmark, policy, budget, length and seed among the rows.
 
     Args:
         out: the folder of these folders.
         rows: what was evaluated.
-        library: makes the questions' texts again.
+        quizzes: makes the questions' texts again.
         results: the folder with the predictions.
 
     Returns:
@@ -50,7 +50,7 @@ def write_kvpress(out: Path, rows: Sequence[Row], library: Library, results: Pat
     for folder, of_folder in grouped.items():
         cells = [(row.cell, _predictions(results, row)) for row in of_folder]
         write_together({
-            folder / "predictions.csv": partial(_write_csv, cells=cells, library=library),
+            folder / "predictions.csv": partial(_write_csv, cells=cells, quizzes=quizzes),
             folder / "metrics.json": text_writer(json.dumps(_metrics(cells), indent=2) + "\n"),
             folder / "config.yaml": text_writer(_yaml(_config(of_folder))),
         })  # fmt: skip
@@ -67,16 +67,16 @@ def _predictions(results: Path, row: Row) -> Lines:
     return lines
 
 
-def _write_csv(path: Path, cells: Sequence[tuple[Cell, Lines]], library: Library) -> None:
+def _write_csv(path: Path, cells: Sequence[tuple[Cell, Lines]], quizzes: QuizMaker) -> None:
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS)
         writer.writeheader()
         for cell, lines in cells:
-            writer.writerows(_records(cell, lines, library))
+            writer.writerows(_records(cell, lines, quizzes))
 
 
-def _records(cell: Cell, predictions: Lines, library: Library) -> Iterator[dict[str, Any]]:
-    quiz = library.quiz(cell)
+def _records(cell: Cell, predictions: Lines, quizzes: QuizMaker) -> Iterator[dict[str, Any]]:
+    quiz = quizzes.quiz(cell)
     answers = {line["uid"]: next(line[name] for name in ANSWERS if name in line) for line in predictions}
     for passage in quiz.passages():
         for question in passage.questions:

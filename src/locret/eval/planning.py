@@ -9,7 +9,7 @@ from typing import Any
 from locret.errors import LocretError
 from locret.eval.grid import Cell, Extent, Grid, cells
 from locret.eval.quizzes.files import Files
-from locret.eval.quizzes.library import answer_tokens
+from locret.eval.quizzes.maker import answer_tokens
 from locret.eval.quizzes.names import Kind, kind_of
 from locret.eval.reading import CHUNKED, Compared
 from locret.models.families import text_config

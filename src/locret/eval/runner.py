@@ -17,7 +17,7 @@ from locret.eval.predictions import Predictions, Unwritten, open_predictions
 from locret.eval.quizzes.contract import Passage, Question, Quiz
 from locret.eval.quizzes.data import Data
 from locret.eval.quizzes.files import Files
-from locret.eval.quizzes.library import Library
+from locret.eval.quizzes.maker import QuizMaker
 from locret.eval.reading import Compared, Read, Reading, open_reading
 from locret.eval.results import Measures, ResultFile, Row, Subject
 
@@ -58,9 +58,9 @@ class Reader:
     files: Files = field(default_factory=lambda: Files(Data()))
 
     @cached_property
-    def library(self) -> Library:
+    def quizzes(self) -> QuizMaker:
         """The documents and questions."""
-        return Library(self.tokenizer, self.filler, self.files)
+        return QuizMaker(self.tokenizer, self.filler, self.files)
 
     def evaluate(self, cell: Cell, predictions: Predictions | None = None) -> Measures:
         """Read the cell's documents and ask all its questions that have no prediction yet.
@@ -76,7 +76,7 @@ class Reader:
             LocretError: the documents cannot be read or made, or do not fit.
         """
         known: Predictions = Unwritten() if predictions is None else predictions
-        quiz = self.library.quiz(cell)
+        quiz = self.quizzes.quiz(cell)
         reading = open_reading(self.policies[cell.policy], self.model, self.tokenizer, cell.budget)
         done = {line["uid"] for line in known.lines}
         self.watch.begin(cell, quiz.readings * cell.length)

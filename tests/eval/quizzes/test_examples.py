@@ -14,13 +14,13 @@ from locret.eval.quizzes.examples import ExampleQuiz, depth_of
 from locret.eval.quizzes.frame import frame_of
 from locret.eval.quizzes.names import benchmark_task
 from tests.eval.models import byte_tokenizer
-from tests.eval.oracle import CONFIG, TOKENIZER, Oracle, grid, library, one_cell, texts
+from tests.eval.oracle import CONFIG, TOKENIZER, Oracle, grid, one_cell, quizzes, texts
 
 CHAT = "{{ '<s>' }}{% for m in messages %}[{{ m['role'] }}] {{ m['content'] | trim }} [end]{% endfor %}[model]"
 
 
 def quiz_of(path: Path, task: str = "leval/coursera", **settings: Any) -> Quiz:
-    shelf = library(path)
+    shelf = quizzes(path)
     cell = one_cell(plan(CONFIG, grid(task, **{"samples": 100, **settings}), {"x": Oracle()}, shelf.files))
     return shelf.quiz(cell)
 
@@ -114,7 +114,7 @@ def test_texts_keep_the_whole_document(coursera: Path) -> None:
 
 
 def test_prompts_in_a_chat(coursera: Path) -> None:
-    shelf = library(coursera)
+    shelf = quizzes(coursera)
     shelf.tokenizer = byte_tokenizer()
     shelf.tokenizer.chat_template = CHAT
     cells = plan(CONFIG, grid("leval/coursera", "magic", chat=True, samples=2), {"x": Oracle()}, shelf.files)

@@ -10,7 +10,7 @@ import locret
 from locret.eval.contexts import contexts
 from locret.eval.grid import Cell
 from locret.eval.haystack import Filler, prompt_ids, question_ids
-from locret.eval.quizzes.library import Library
+from locret.eval.quizzes.maker import QuizMaker
 from locret.eval.quizzes.templates import TemplateQuiz
 from tests.eval.models import TEXT
 from tests.eval.oracle import TOKENIZER
@@ -20,7 +20,7 @@ FILLER = Filler(TEXT)
 
 
 def quiz(cell: Cell) -> TemplateQuiz:
-    made = Library(TOKENIZER, FILLER).quiz(cell)
+    made = QuizMaker(TOKENIZER, FILLER).quiz(cell)
     assert isinstance(made, TemplateQuiz)
     return made
 

@@ -20,7 +20,7 @@ from locret.eval.tasks import get_task
 
 
 @dataclass
-class Library:
+class QuizMaker:
     """Makes quizzes for one tokenizer.
 
     Attributes:
