@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 import locret
-from locret.cache.convolved import Convolved
+from locret.cache.convolved import Convolution
 from locret.cache.dynamic import Dynamic
+from locret.cache.merged import Merged
 from recipes.merger.recorded import Cut, Pass, Recorders
 
 QUERIES = 64  # of each pass, drawn at random; what follows the document asks with all
@@ -52,7 +53,7 @@ def layer_loss(weight: Tensor | None, log: Sequence[Pass | Cut], document: int, 
         document: tokens of the document; passes after it ask with all queries, the others with some.
         rng: draws these.
     """
-    small: Any = Dynamic() if weight is None else Convolved(weight)
+    small: Any = Dynamic() if weight is None else Merged(Convolution(weight))
     keys: list[Tensor] = []
     values: list[Tensor] = []
     losses, seen, cut = [], 0, False

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import locret
-from locret.cache import Convolved, make_lococo
+from locret.cache import Convolution, Merged, make_lococo
 from locret.models.fingerprint import fingerprint_of
 from locret.models.merger import Merger
 from tests.cache.test_storage_contract import HEADS, ROWS, some, units
@@ -58,14 +58,14 @@ def naive_head(
     return [held[unit] for unit in own], [marked[unit] for unit in own]
 
 
-def naive_evict(storage: Convolved, kept: Tensor, scores: Tensor, slots: int) -> tuple[Tensor, Tensor, Tensor]:
+def naive_evict(storage: Merged, kept: Tensor, scores: Tensor, slots: int) -> tuple[Tensor, Tensor, Tensor]:
     """All heads of all rows: keys, values and marks."""
     keys, values, marks = storage.columns.tensors
     both, found, found_marks = torch.cat([keys, values], dim=-1), [], []
     for row in range(kept.shape[0]):
         for head in range(kept.shape[1]):
             held, marked = naive_head(
-                storage.weight[head], list(both[row, head]), marks[row, head, :, 0].tolist(),
+                storage.rule.weight[head], list(both[row, head]), marks[row, head, :, 0].tolist(),
                 kept[row, head].tolist(), scores[row, head].tolist(), slots,
             )  # fmt: skip
             found.append(torch.stack(held))
@@ -82,7 +82,7 @@ def naive_evict(storage: Convolved, kept: Tensor, scores: Tensor, slots: int) ->
 def test_any_evictions_equal_naive_ones(slots: int, seed: int, padded: bool, keeps: list[int]) -> None:
     generator = torch.Generator().manual_seed(seed)
     weight = torch.randn(HEADS, 4, 8, 5, generator=generator) * 0.3
-    storage = Convolved(weight, slots)
+    storage = Merged(Convolution(weight, slots))
     for step, keep in enumerate(keeps):
         keys, values = (part[..., :4] for part in units(14, seed + step))
         storage = storage.append(keys, values)
@@ -98,7 +98,7 @@ def test_any_evictions_equal_naive_ones(slots: int, seed: int, padded: bool, kee
 
 
 def test_slots_stay_slots_and_take_in_what_comes() -> None:
-    storage = Convolved(torch.zeros(HEADS, 2, 128, 5), 2)  # equal weights: every slot is the mean
+    storage = Merged(Convolution(torch.zeros(HEADS, 2, 128, 5), 2))  # equal weights: every slot is the mean
     storage = storage.append(*units(20, 1))
     scores = torch.arange(20.0).expand(ROWS, HEADS, 20)
     kept = torch.tensor([0, 3, 10, 12, 19]).expand(ROWS, HEADS, 5)
@@ -121,7 +121,7 @@ def test_slots_stay_slots_and_take_in_what_comes() -> None:
 
 
 def test_sinks_and_the_newest_run_are_spared() -> None:
-    storage = Convolved(torch.zeros(HEADS, 2, 128, 5), 2).append(*units(30, 2))
+    storage = Merged(Convolution(torch.zeros(HEADS, 2, 128, 5), 2)).append(*units(30, 2))
     scores = torch.arange(30.0).masked_fill(torch.arange(30) < 2, torch.inf).expand(ROWS, HEADS, 30)
     kept = torch.tensor([0, 1, 8, 9, *range(24, 30)]).expand(ROWS, HEADS, 10)
     marks = storage.evict(kept, scores).columns.tensors[2][0, 0, :, 0]
@@ -134,13 +134,15 @@ def test_sinks_and_the_newest_run_are_spared() -> None:
 def test_by_default_an_eighth_are_slots() -> None:
     weight = torch.zeros(HEADS, 4, 128, 5)
     for keep, slots in ((7, 0), (8, 1), (31, 3), (64, 4)):
-        storage = Convolved(weight).append(*units(100, 3)).evict(some(100, keep, 4), torch.randn(ROWS, HEADS, 100))
+        storage = (
+            Merged(Convolution(weight)).append(*units(100, 3)).evict(some(100, keep, 4), torch.randn(ROWS, HEADS, 100))
+        )
         assert (storage.columns.tensors[2].sum(dim=2) == slots).all()
 
 
 def test_a_mark_a_unit_is_all_that_is_added() -> None:
     keys, values = torch.randn(2, 1, 2, 100, 128).bfloat16()
-    assert Convolved().append(keys, values).nbytes == 2 * 100 * (2 * 128 * 2 + 1)
+    assert Merged(Convolution()).append(keys, values).nbytes == 2 * 100 * (2 * 128 * 2 + 1)
 
 
 @pytest.mark.parametrize("policy", ["random", "h2o", "streaming_llm"])
@@ -164,8 +166,8 @@ def test_every_layer_has_its_own_convolution() -> None:
     model = tiny_llama()
     merger = trained(model)
     makers = make_lococo(merger, slots=2).for_model(model)
-    assert all(torch.equal(maker().weight, weight) for maker, weight in zip(makers, merger.layers, strict=True))
-    assert all(maker().slots == 2 and not maker().weight.requires_grad for maker in makers)
+    assert all(torch.equal(maker().rule.weight, weight) for maker, weight in zip(makers, merger.layers, strict=True))
+    assert all(maker().rule.slots == 2 and not maker().rule.weight.requires_grad for maker in makers)
 
 
 def test_without_a_trained_merger_there_is_none() -> None:
@@ -176,7 +178,7 @@ def test_without_a_trained_merger_there_is_none() -> None:
     with pytest.raises(locret.LocretError, match="not trained"):
         locret.Engine(model, policy=policy, budget=budget, storage=make_lococo(Merger.from_config(model.config)))
     with pytest.raises(locret.LocretError, match="no trained merger"):
-        Convolved().append(*units(9, 5)).evict(some(9, 8, 6), torch.randn(ROWS, HEADS, 9))
+        Merged(Convolution()).append(*units(9, 5)).evict(some(9, 8, 6), torch.randn(ROWS, HEADS, 9))
     with pytest.raises(locret.LocretError, match="slots are 5: this merger has 1 to 4"):
         make_lococo(trained(model), slots=5)
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import locret
-from locret.cache.merged import Merged
+from locret.cache import Merged, Nearest
 from locret.cache.storage import get_storage
 from tests.cache.test_storage_contract import HEADS, ROWS, some, units
 from tests.conftest import make_policy, tiny_llama
@@ -34,17 +34,17 @@ def naive_evict(storage: Merged, kept: Tensor, scores: Tensor) -> tuple[Tensor, 
                     continue
                 likeness = torch.cosine_similarity(keys[unit], keys[real], dim=-1)
                 target = real[int(likeness.argmax())]
-                if likeness.max() < storage.threshold:
+                if likeness.max() < storage.rule.threshold:
                     continue
                 gap = 0.0 if marks[unit] == marks[target] else min(0.0, marks[unit] - marks[target])
-                share = float(torch.tensor(gap).exp()) if storage.scored else 1.0
+                share = float(torch.tensor(gap).exp()) if storage.rule.scored else 1.0
                 shares[target].append((unit, float(weights[unit]) * share))
             totals = {at: sum(weight for _, weight in given) for at, given in shares.items()}
             means = [
                 torch.stack([sum(w * part[unit] for unit, w in shares[at]) / totals[at] for at in stay])
                 for part in (keys, values)
             ]
-            if not storage.keys:
+            if not storage.rule.keys:
                 means[0] = keys[stay]
             results.append((*means, torch.tensor([[totals[at]] for at in stay])))
     return tuple(torch.stack(part).unflatten(0, kept.shape[:2]).float() for part in zip(*results, strict=True))
@@ -56,7 +56,8 @@ def naive_evict(storage: Merged, kept: Tensor, scores: Tensor) -> tuple[Tensor, 
     keeps=st.lists(st.integers(1, 12), min_size=1, max_size=4),
 )  # fmt: skip
 def test_any_evictions_equal_naive_ones(name: str, threshold: float, seed: int, keeps: list[int]) -> None:
-    storage = replace(get_storage(name)(), threshold=threshold)
+    empty = get_storage(name)()
+    storage = replace(empty, rule=replace(empty.rule, threshold=threshold))
     for step, keep in enumerate(keeps):
         keys, values = (part[..., :4] for part in units(14, seed + step))
         storage = storage.append(keys, values)
@@ -70,7 +71,7 @@ def test_any_evictions_equal_naive_ones(name: str, threshold: float, seed: int, 
 
 
 def test_whatever_was_merged_when_the_mean_of_all_stays() -> None:
-    storage = Merged(keys=True, threshold=-1.0)
+    storage = Merged(Nearest(keys=True, threshold=-1.0))
     keys, values = units(900, 1)
     for step, part in enumerate(zip(keys.split(300, -2), values.split(300, -2), strict=True)):
         storage = storage.append(*part)
@@ -83,7 +84,7 @@ def test_whatever_was_merged_when_the_mean_of_all_stays() -> None:
 
 def test_units_unlike_all_others_are_dropped() -> None:
     keys = torch.eye(4)[None, None, :, :]
-    storage = Merged(keys=True, threshold=0.5).append(keys, keys)
+    storage = Merged(Nearest(keys=True, threshold=0.5)).append(keys, keys)
     kept = torch.tensor([[[0, 2]]])
     evicted = storage.evict(kept, torch.zeros(1, 1, 4))
     assert torch.equal(evicted.read()[0], keys[:, :, [0, 2]])
@@ -95,14 +96,15 @@ def test_padding_neither_gives_nor_takes(name: str) -> None:
     keys, values = units(20, 2)
     scores = torch.zeros(ROWS, HEADS, 20)
     scores[..., :5] = -torch.inf
-    storage = replace(get_storage(name)(), threshold=-1.0).append(keys, values)
+    empty = get_storage(name)()
+    empty = replace(empty, rule=replace(empty.rule, threshold=-1.0))
+    storage = empty.append(keys, values)
     kept = torch.tensor([0, 1, 10, 11, 12]).expand(ROWS, HEADS, 5)
     evicted = storage.evict(kept, scores)
     weights = evicted.columns.tensors[2][..., 0]
     assert torch.equal(weights[..., :2], torch.ones(ROWS, HEADS, 2))
     torch.testing.assert_close(weights[..., 2:].sum(-1), torch.full((ROWS, HEADS), 15.0))
-    other = get_storage(name)().append(torch.where(scores[..., None] < 0, -keys, keys), values)
-    other = replace(other, threshold=-1.0).evict(kept, scores)
+    other = empty.append(torch.where(scores[..., None] < 0, -keys, keys), values).evict(kept, scores)
     for found, same in zip(evicted.read(), other.read(), strict=True):
         assert torch.equal(found[..., 2:, :], same[..., 2:, :])
 

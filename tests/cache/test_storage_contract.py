@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from locret.cache import Convolved
+from locret.cache import Convolution, Merged
 from locret.cache.rotation import Move, Rotation
 from locret.cache.storage import Storage, get_storage, list_storages
 
@@ -22,7 +22,7 @@ ROTATION = Rotation(10000.0 ** -(torch.arange(0, DIM, 2) / DIM))
 def empty(name: str) -> Storage:
     """An empty storage; one that needs a trained convolution gets a random one."""
     if name == "lococo":
-        return Convolved(torch.randn(HEADS, 4, 2 * DIM, 21, generator=torch.Generator().manual_seed(0)) / 50)
+        return Merged(Convolution(torch.randn(HEADS, 4, 2 * DIM, 21, generator=torch.Generator().manual_seed(0)) / 50))
     return get_storage(name)()
 
 

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from torch import nn
 
-from locret.cache.convolved import Convolved
+from locret.cache.convolved import Convolution
+from locret.cache.merged import Merged
 from locret.cache.storage import register_storage
 from locret.errors import LocretError
 from locret.models.families import attention_modules
@@ -36,11 +37,11 @@ class LoCoCo:
     merger: Merger | None = None
     slots: int | None = None
 
-    def __call__(self) -> Convolved:
+    def __call__(self) -> Merged:
         """An empty storage without a convolution."""
-        return Convolved(slots=self.slots)
+        return Merged(Convolution(slots=self.slots))
 
-    def for_model(self, model: nn.Module) -> list[Callable[[], Convolved]]:
+    def for_model(self, model: nn.Module) -> list[Callable[[], Merged]]:
         """A maker for every layer.
 
         Raises:
@@ -60,7 +61,7 @@ class LoCoCo:
             weight.detach().to(device_of(module))
             for weight, module in zip(merger.layers, attention_modules(model), strict=True)
         ]
-        return [functools.partial(Convolved, weight, self.slots) for weight in weights]
+        return [functools.partial(Merged, Convolution(weight, self.slots)) for weight in weights]
 
 
 def make_lococo(merger: Merger | str | Path | None = None, *, slots: int | None = None) -> LoCoCo:

@@ -1,50 +1,43 @@
-"""Merging storages: what an evicted unit held goes on in a kept unit of its head whose key is like its own."""
+"""Merging storages: what an evicted unit held goes on in kept units, by one rule or another."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
-from typing import ClassVar
+from typing import ClassVar, Protocol
 
-import torch
 from torch import Tensor
-from torch.nn.functional import normalize
 
 from locret.cache.columns import Columns
 from locret.cache.rotation import Move
-from locret.cache.storage import register_storage
 from locret.models.queries import Queries
 
-EVICTED_AT_ONCE = 256  # similarities of so many evicted units to all kept ones are in memory at a time
+
+class Rule(Protocol):
+    """What becomes of evicted units. A unit has a third column beside key and value, which is the rule's own."""
+
+    def new_column(self, keys: Tensor) -> Tensor:
+        """The third column of units that arrive, [batch, kv_heads, units, 1]; `keys` [batch, kv_heads, units, dim]."""
+        ...
+
+    def merge(self, stored: Columns, kept: Tensor, scores: Tensor) -> Columns:
+        """The units at `kept`, with what the others held; arguments as in `Storage.evict`."""
+        ...
 
 
 @dataclass(frozen=True)
 class Merged:
     """Dense storage that merges on eviction.
 
-    As in D2O (arXiv 2406.13035), every evicted unit goes to the kept unit of its head with the nearest key by cosine
-    similarity, and is dropped if even that is not like it. As in ToMe (arXiv 2210.09461), each unit carries the weight
-    of all that was merged into it, so that however often units are merged the result is the mean of the original ones;
-    D2O weights by similarity instead, and what was merged first fades. CaM (ICML 2024) merges values: `keys=False`.
-
-    Keys are compared and averaged as they are stored, after rotary embedding, which a storage cannot take back: the
-    mean of keys of far positions is shorter than they are, and attention's logits with it. Attention does not know that
-    a unit stands for several either; ToMe adds the logarithm of their number to the logits.
-
-    A unit with score -inf (padding) neither gives nor takes.
+    Keys are merged as they are stored, after rotary embedding, which a storage cannot take back: the mean of keys of
+    far positions is shorter than they are, and attention's logits with it.
 
     Attributes:
-        keys: whether keys are merged besides values.
-        scored: an evicted unit counts exp(its score - the kept unit's score), at most 1, instead of 1.
-        threshold: cosine similarity below which an evicted unit is dropped. Lower ones help running text and hurt
-            retrieval: docs/storages.md.
-        columns: keys, values, and fp32 weights [batch, kv_heads, units, 1]; None while empty.
+        rule: how.
+        columns: keys, values, and the rule's own column [batch, kv_heads, units, 1]; None while empty.
     """
 
-    keys: bool
-    scored: bool = False
-    threshold: float = 0.9
+    rule: Rule
     columns: Columns | None = None
     takes_evicted: ClassVar[bool] = True
     moves_late: ClassVar[bool] = False  # a merged key cannot be told from one that arrived, so it is moved as it is
@@ -56,7 +49,7 @@ class Merged:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of keys, values and weights."""
+        """Bytes of keys, values and the rule's column."""
         return 0 if self.columns is None else self.columns.nbytes
 
     def read(self) -> tuple[Tensor, Tensor]:
@@ -74,9 +67,8 @@ class Merged:
         return self.read()
 
     def append(self, keys: Tensor, values: Tensor) -> Merged:
-        """With new units at the end, of weight 1."""
-        weights = torch.ones(*keys.shape[:-1], 1, dtype=torch.float32, device=keys.device)
-        new = Columns((keys, values, weights))
+        """With new units at the end."""
+        new = Columns((keys, values, self.rule.new_column(keys)))
         return replace(self, columns=new.between(0, new.units) if self.columns is None else self.columns.append(new))
 
     def gather(self, indices: Tensor) -> Merged:
@@ -85,42 +77,12 @@ class Merged:
 
     def evict(self, kept: Tensor, scores: Tensor) -> Merged:
         """The units at `kept`, with the others merged into them."""
-        gone = torch.ones_like(scores, dtype=torch.bool).scatter(-1, kept, False)
-        lost = gone.nonzero()[:, -1].view(*kept.shape[:-1], -1)  # [batch, kv_heads, evicted]; row-major, so ascending
-        keys, values, weights = (tensor.float() for tensor in self._stored.gather(kept).tensors)
-        sums, totals = torch.cat([keys, values], dim=-1) * weights, weights
-        directions, scores_kept = normalize(keys, dim=-1), scores.gather(-1, kept)
-        padding = (scores_kept == -torch.inf)[..., None, :]  # [batch, kv_heads, 1, kept]
-        for part in lost.split(EVICTED_AT_ONCE, dim=-1):
-            old_keys, old_values, old_weights = (tensor.float() for tensor in self._stored.gather(part).tensors)
-            similarities = normalize(old_keys, dim=-1) @ directions.mT  # [batch, kv_heads, evicted, kept]
-            likeness, nearest = similarities.masked_fill(padding, -torch.inf).max(dim=-1)
-            share = self._share(likeness, scores.gather(-1, part), scores_kept.gather(-1, nearest))[..., None]
-            added = old_weights * share  # [batch, kv_heads, evicted, 1]
-            totals = totals.scatter_add(-2, nearest[..., None], added)
-            change = torch.cat([old_keys, old_values], dim=-1) * added
-            sums = sums.scatter_add(-2, nearest[..., None].expand_as(change), change)
-        means = sums / totals.clamp(min=torch.finfo(torch.float32).tiny)
-        mean_keys, mean_values = means.split([keys.shape[-1], values.shape[-1]], dim=-1)
-        dtype = self.read()[0].dtype
-        merged = Columns(((mean_keys if self.keys else keys).to(dtype), mean_values.to(dtype), totals))
-        return replace(self, columns=merged)
-
-    def _share(self, likeness: Tensor, lost: Tensor, kept: Tensor) -> Tensor:
-        """Which part of its weight each evicted unit gives, 0 to 1; all arguments [batch, kv_heads, evicted].
-
-        Args:
-            likeness: cosine similarity to the nearest kept unit.
-            lost, kept: scores of the evicted unit and of that kept one.
-        """
-        alive = (likeness >= self.threshold) & (lost > -torch.inf)
-        share = (lost - kept).nan_to_num(nan=0.0).clamp(max=0).exp() if self.scored else torch.ones_like(likeness)
-        return share.masked_fill(~alive, 0.0)
+        return replace(self, columns=self.rule.merge(self._stored, kept, scores))
 
     def map_keys(self, change: Move) -> Merged:
         """With the keys moved."""
-        keys, values, weights = self._stored.tensors
-        return replace(self, columns=Columns((change(keys), values, weights)))
+        keys, values, own = self._stored.tensors
+        return replace(self, columns=Columns((change(keys), values, own)))
 
     def select_batch(self, indices: Tensor) -> Merged:
         """Only the batch rows at `indices`."""
@@ -128,15 +90,10 @@ class Merged:
 
     @classmethod
     def stack(cls, rows: Sequence[Merged]) -> Merged:
-        """One batch; rows with fewer units are padded at the front, with weight 0."""
+        """One batch; rows with fewer units are padded at the front."""
         return replace(rows[0], columns=Columns.stack([row._stored for row in rows]))
 
     @property
     def _stored(self) -> Columns:
         assert self.columns is not None, "nothing is stored yet"
         return self.columns
-
-
-register_storage("merge_kv")(partial(Merged, keys=True))
-register_storage("merge")(register_storage("merge_v")(partial(Merged, keys=False)))  # the best-behaved has two names
-register_storage("merge_scored")(partial(Merged, keys=False, scored=True))
