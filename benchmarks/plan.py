@@ -67,7 +67,8 @@ def measure(shape: str, policy_name: str, positions: str, count_tensors: bool) -
     before = resident("VmRSS")
     engine, heads = engine_of(config, WIDTH)
     ids = torch.randint(config.vocab_size, (LENGTH,), generator=torch.Generator().manual_seed(0))
-    weights = [*engine.model.parameters(), *(heads.parameters() if heads else ())]
+    engine.policy.check(engine.model)  # folds the heads
+    weights = [*engine.model.parameters(), *((*heads.parameters(), *heads.buffers()) if heads else ())]
     if count_tensors:
         with torch.no_grad(), TensorPeak([*weights, *engine.model.buffers()]) as count:
             session = engine.prefill(ids)

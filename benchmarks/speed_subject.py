@@ -43,11 +43,6 @@ class Subject:
         """Tokens of its prompt."""
         return int(self.settings["length"])
 
-    @property
-    def head_weights(self) -> int:
-        """Weights of all retaining heads together."""
-        return sum(weight.numel() for weight in self.heads.parameters())
-
     def ids(self, length: int) -> list[int]:
         """A prompt of random tokens: what is read does not change the time."""
         generator = torch.Generator().manual_seed(0)

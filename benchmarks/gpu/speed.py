@@ -36,13 +36,12 @@ def speed(setting: Setting, shape: str) -> Row:
         free(setting)
         full = timed(["full"], 1, 1)
     over, sizes = prefill_ratio(rows[1], rows[0]), sizes_of(model.config)
-    weights = sum(weight.numel() for weight in heads.parameters())
     return {
         "passed": bool(rows[1].runs),
         "tokens": len(ids),
         "locret_over_limit": over.as_json() if over else None,
         "contestants": [
-            _figures(row, setting, sizes, weights if row.policy == "locret" else 0) for row in [*rows, *full]
+            _figures(row, setting, sizes, heads.active if row.policy == "locret" else 0) for row in [*rows, *full]
         ],
     }
 

@@ -34,7 +34,7 @@ def moved(module: nn.Module, device: Any = None, dtype: torch.dtype | None = Non
                 weight = weight.detach().to(device=device, dtype=dtype or weight.dtype)
                 part._parameters[name] = nn.Parameter(weight, requires_grad=False)
         for name, buffer in part._buffers.items():
-            part._buffers[name] = buffer.to(device=device)
+            part._buffers[name] = None if buffer is None else buffer.to(device=device)
     return module
 
 

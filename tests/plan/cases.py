@@ -64,14 +64,14 @@ def read(
 ) -> Run:
     """Read a prompt of random tokens, counting tensors; a storage that needs a trained merger is given by its maker."""
     heads = locret.RetainingHeads.from_config(model.config, width=WIDTH)
-    options = {"heads": heads} if policy.startswith("locret") else {}
-    engine = locret.Engine(
-        model, policy=locret.get_policy(policy, **options), budget=budget, attention="split", storage=maker or storage
-    )
+    chosen = locret.get_policy(policy, **({"heads": heads} if policy.startswith("locret") else {}))
+    chosen.check(model)  # folds the heads
+    engine = locret.Engine(model, policy=chosen, budget=budget, attention="split", storage=maker or storage)
     torch.manual_seed(1)
     ids = torch.randint(text_config(model.config).vocab_size, (length,)).tolist()
     dtype = str(model.dtype).removeprefix("torch.")
     setting = setting_of(model.config, dtype=dtype, policy=f"{policy}+{storage}", width=WIDTH, cuda=False)
-    with torch.no_grad(), TensorPeak([*model.parameters(), *model.buffers(), *heads.parameters()]) as count:
+    known = [*model.parameters(), *model.buffers(), *heads.parameters(), *heads.buffers()]
+    with torch.no_grad(), TensorPeak(known) as count:
         session = engine.prefill(ids)
     return Run(session, session.kv_bytes, count.peak, estimate(setting, length, budget))

@@ -58,7 +58,7 @@ def roofline(
         budget: how it is read.
         policy: whether anything is evicted: "full" keeps everything.
         element: bytes of a number.
-        heads: weights of all retaining heads; 0 for a policy without.
+        heads: weights of retaining heads that a token goes through (`RetainingHeads.active`); 0 for a policy without.
     """
     flops = nbytes = 0
     seconds = 0.0

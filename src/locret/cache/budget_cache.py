@@ -246,10 +246,11 @@ class BudgetCache(Cache):
                 stacklevel=2,
             )
 
-    def receive_projections(self, layer: int, projections: Projections, queries: Queries) -> None:
-        """Called by the taps: the q, k, v of the tokens that `update` is about to bring, and a way to the queries."""
+    def receive_projections(self, layer: int, projections: Projections, queries: Queries, hidden: Tensor) -> None:
+        """Called by the taps: q, k, v of the tokens that `update` is about to bring, a way to the queries, and h."""
         if layer in self.budgeted:
-            self.layers[layer].arriving = Arriving(projections, queries)
+            late = self.reading.policy.scores_after_pass  # what every layer would have to hold until then
+            self.layers[layer].arriving = Arriving(projections, queries, None if late else hidden)
 
     def finish_pass(self, surprise: Callable[[], Tensor]) -> None:
         """Called after a forward pass; a policy that scores by the model's predictions has its turn now.

@@ -183,7 +183,7 @@ class BudgetLayer(CacheLayerMixin):
         arriving, self.arriving = self.arriving, Arriving()
         self.asked, asked = self.asked.after(self, arriving.queries)
         own, queries = self._own_positions(), arriving.queries
-        units = Units(self.index, arriving.projections, keys, own, scores, queries, surprise, asked)
+        units = Units(self.index, arriving.projections, keys, own, scores, queries, surprise, asked, arriving.hidden)
         return self._without_padding(self.reading.policy.score(units))
 
     def _own_positions(self) -> Tensor:

@@ -49,3 +49,4 @@ class Arriving:
 
     projections: Projections | None = None
     queries: Queries | None = None
+    hidden: Tensor | None = None

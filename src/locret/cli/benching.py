@@ -141,14 +141,13 @@ def profiles(
     device, dtype = loaded.model.device, loaded.model.dtype
     machine, sizes = measure_machine(device, dtype), sizes_of(loaded.model.config)
     assert loaded.heads is not None
-    heads = sum(weight.numel() for weight in loaded.heads.parameters())
     measured = {row.policy: row for row in rows if row.length == len(ids) and row.runs}
     found = []
     for contestant in (each for each in contestants if isinstance(each, Engined) and each.name in measured):
         policy = contestant.engine.policy.name
         ideal = roofline(
             sizes, machine, len(ids), budget, policy=policy, element=dtype.itemsize,
-            heads=heads if policy in USES_HEADS else 0,
+            heads=loaded.heads.active if policy in USES_HEADS else 0,
         )  # fmt: skip
         seconds = measured[contestant.name].median("prefill_seconds") or 0.0
         parts = profile_reading(contestant, ids, device)

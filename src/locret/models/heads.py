@@ -3,11 +3,13 @@
     score = fc2(act(fc1([q; k; v])))
 
 on the projections before rotary embedding, without biases, with the model's own activation (Locret, arXiv
-2410.01805). The score depends on the token alone, so it is computed once, when the token enters the cache.
+2410.01805). The score depends on the token alone, so it is computed once, when the token enters the cache, and beside a
+model from the hidden state that the projections are made of (`locret.models.folding`).
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,8 +19,17 @@ from torch import Tensor, nn
 from transformers.activations import ACT2FN
 
 from locret.errors import LocretError
-from locret.models.families import Projections, Shapes, attention_modules, shapes_of, text_config
+from locret.models.families import (
+    Projections,
+    Shapes,
+    attention_modules,
+    budgeted_layers,
+    family_of,
+    shapes_of,
+    text_config,
+)
 from locret.models.fingerprint import same_backbone
+from locret.models.folding import can_fold, fold, versions
 from locret.models.placement import compute_dtype, device_of
 
 if TYPE_CHECKING:
@@ -59,19 +70,52 @@ class HeadsConfig:
 
 
 class RetainingHead(nn.Module):
-    """The head of one layer: [batch, tokens, (q_heads + 2 kv_heads) * head_dim] -> [batch, tokens, kv_heads]."""
+    """The head of one layer: [batch, tokens, (q_heads + 2 kv_heads) * head_dim] -> [batch, tokens, kv_heads].
+
+    Attributes:
+        fc1, fc2, act: the head.
+        folded, folded_bias: fc1 behind the model's projections; None where it is not folded. They are not saved.
+    """
+
+    folded: Tensor | None
+    folded_bias: Tensor | None
 
     def __init__(self, shapes: Shapes, width: int, activation: str) -> None:
         super().__init__()
         self.fc1 = nn.Linear(shapes.features, width, bias=False)
         self.fc2 = nn.Linear(width, shapes.kv_heads, bias=False)
         self.act = ACT2FN[activation]
+        self.folded_from: tuple[tuple[int, int], ...] = ()
+        self.register_buffer("folded", None, persistent=False)
+        self.register_buffer("folded_bias", None, persistent=False)
 
-    def forward(self, projections: Projections) -> Tensor:
-        """Scores of every token for every KV head."""
-        features = torch.cat(projections, dim=-1)  # [batch, tokens, features]
-        scores: Tensor = self.fc2(self.act(self.fc1(features)))
+    def forward(self, projections: Projections, hidden: Tensor | None = None) -> Tensor:
+        """Scores of every token for every KV head.
+
+        Args:
+            projections: q, k and v.
+            hidden: [batch, tokens, hidden], what they are projections of; saves operations where the head is folded.
+        """
+        if hidden is None or self.folded is None or torch.is_grad_enabled():  # gradients are fc1's
+            inner = self.fc1(torch.cat(projections, dim=-1))  # [batch, tokens, width]
+        else:
+            inner = nn.functional.linear(hidden, self.folded, self.folded_bias)
+        scores: Tensor = self.fc2(self.act(inner))
         return scores
+
+    @property
+    def active(self) -> int:
+        """How many weights a token goes through."""
+        first = self.fc1.weight if self.folded is None else self.folded
+        return first.numel() + self.fc2.weight.numel()
+
+    def fold_into(self, projections: Sequence[nn.Module]) -> None:
+        """Fold with the model's projections, where that is possible and saves anything; once, until weights change."""
+        if not can_fold(self.fc1, projections):
+            self.folded, self.folded_bias, self.folded_from = None, None, ()
+        elif (made_of := versions(self.fc1, projections)) != self.folded_from:
+            self.folded, self.folded_bias = fold(self.fc1, projections)
+            self.folded_from = made_of
 
 
 class RetainingHeads(nn.Module):
@@ -143,9 +187,21 @@ class RetainingHeads(nn.Module):
 
         return push_heads(self, repo_id, card, private, token)
 
-    def score(self, layer: int, projections: Projections) -> Tensor:
-        """Scores of new tokens, fp32: [batch, kv_heads, tokens]."""
-        return self.layers[layer](projections).float().transpose(1, 2)
+    @property
+    def active(self) -> int:
+        """How many weights a token goes through, all layers together, as they are folded now."""
+        heads: Any = self.layers
+        return sum(head.active for head in heads)
+
+    def score(self, layer: int, projections: Projections, hidden: Tensor | None = None) -> Tensor:
+        """Scores of new tokens, fp32: [batch, kv_heads, tokens].
+
+        Args:
+            layer: index of the layer.
+            projections: of the new tokens.
+            hidden: [batch, tokens, hidden], what they are projections of, if it is at hand: the same with less work.
+        """
+        return self.layers[layer](projections, hidden).float().transpose(1, 2)
 
     def check_fits(self, model: nn.Module) -> None:
         """Make sure that these heads belong to `model`.
@@ -174,7 +230,11 @@ class RetainingHeads(nn.Module):
             raise LocretError(f"these retaining heads are of another model: {'; '.join(wrong)}: load its own heads")
 
     def place_beside(self, model: nn.Module) -> None:
-        """Move every head to the device and dtype that its layer computes in."""
-        config = text_config(model.config)
-        for head, module in zip(self.layers, attention_modules(model), strict=True):
+        """Move every head to the device and dtype that its layer computes in, and fold it with the projections."""
+        config, names = text_config(model.config), family_of(model.config).projections
+        scored = budgeted_layers(config)
+        heads: Any = self.layers
+        for layer, (head, module) in enumerate(zip(heads, attention_modules(model), strict=True)):
             head.to(device=device_of(module), dtype=compute_dtype(module, config))
+            # A layer with a sliding window is not scored.
+            head.fold_into([module.get_submodule(name) for name in names] if layer in scored else [])

@@ -2,7 +2,7 @@
 
 A receiver is either the `past_key_values` of the forward pass, if it has a method `receive_projections`, or a function
 put in place by `tap_projections`. Without a receiver the hooks return at once. A cache is also told how to get at the
-layer's queries, which costs nothing until somebody asks.
+layer's queries, which costs nothing until somebody asks, and what hidden state all three are projections of.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ def _tap_layer(module: nn.Module, layer: int, family: Family, shapes: Shapes) ->
         if state.receive is not None:
             state.receive(layer, projections)
         if state.cache is not None:
-            state.cache.receive_projections(layer, projections, functools.partial(queries, projections.q))
+            state.cache.receive_projections(layer, projections, functools.partial(queries, projections.q), args[0])
 
     def norm(_: nn.Module, args: tuple[Any, ...], output: Tensor) -> None:
         heads_last = output.transpose(1, 2) if family.heads_first_norm else output

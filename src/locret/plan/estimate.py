@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from locret.cache.budget import Budget
 from locret.cache.room import room_for
+from locret.models.folding import folds
 from locret.plan.kv import Pass, turning_passes
 from locret.plan.moments import moments
 from locret.plan.scoring import AFTER_PASS, USES_HEADS, after_pass
@@ -42,6 +43,11 @@ class Setting:
     width: int = 1024
     cuda: bool = True
 
+    @property
+    def folds(self) -> bool:
+        """Whether retaining heads are folded with the projections; packed ones cannot be."""
+        return self.weight_bits is None and folds(self.sizes.hidden, self.sizes.shapes.features)
+
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
@@ -53,7 +59,7 @@ class Estimate:
         offloaded: those of `kv` that are not on the device, as `BudgetCache.offloaded_bytes` counts them.
         full_kv: the same without eviction, in the model's precision.
         activations: everything else: retaining heads, positions and scores of the units, and what one pass works with.
-        heads: of the activations, weights of the retaining heads.
+        heads: of the activations, weights of the retaining heads, with those folded with the projections.
         bookkeeping: of the activations, positions and scores of the stored units.
         reserve: held by the process beside its tensors; not in `total`.
         moment: when the peak is.
@@ -92,7 +98,7 @@ def estimate(setting: Setting, length: int, budget: Budget) -> Estimate:
     sizes = setting.sizes
     slots = room_for(0, 0, length, budget, setting.policy != FULL).least if setting.unit.in_place else 0
     moment, terms = max(_peaks(setting, passes, length, compact, slots), key=lambda peak: sum(peak[1].values()))
-    heads = head_count(sizes.shapes, setting.width) * setting.element if setting.policy in USES_HEADS else 0
+    heads = _head_bytes(setting) if setting.policy in USES_HEADS else 0
     turned = FP32 if compact else 0
     units = max(each.kept for each in passes)
     bookkeeping = sizes.budget_layers * sizes.shapes.kv_heads * units * (2 * FP32 + turned)
@@ -110,6 +116,13 @@ def estimate(setting: Setting, length: int, budget: Budget) -> Estimate:
         moment=moment,
         terms=terms,
     )
+
+
+def _head_bytes(setting: Setting) -> int:
+    """Weights of the retaining heads, as they are and folded."""
+    sizes, width = setting.sizes, setting.width
+    folded = sizes.budget_layers * width * sizes.hidden if setting.folds else 0
+    return (head_count(sizes.shapes, width) + folded) * setting.element
 
 
 def kv_bytes(setting: Setting, last: Pass) -> int:
@@ -143,8 +156,9 @@ def _peaks(setting: Setting, passes: list[Pass], length: int, compact: bool, slo
         if late:  # nothing is cut while the pass goes through the layers
             at = replace(at, kept=at.units)
         work = Work(
-            sizes, at, setting.element, setting.unit, setting.policy, setting.width, compact, setting.cuda, slots
-        )
+            sizes, at, setting.element, setting.unit, setting.policy, setting.width, compact, setting.cuda, slots,
+            setting.folds,
+        )  # fmt: skip
         held = work.after + (work.tokens(shapes.features) if late else 0)
         side = {
             "units of other layers": (sizes.budget_layers - 1) * (held + work.places),

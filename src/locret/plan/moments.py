@@ -58,7 +58,7 @@ def _while_arriving(units: Callable[[Work], Terms]) -> Callable[[Work], Terms]:
 
 def _score(w: Work) -> Terms:
     """What the policy computes with."""
-    return {**_arrived(w), **grown(w), **scoring(w.policy, w.sizes, w.at, w.element, w.width)}
+    return {**_arrived(w), **grown(w), **scoring(w)}
 
 
 def _while_cutting(units: Callable[[Work], Terms]) -> Callable[[Work], Terms]:

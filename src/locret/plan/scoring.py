@@ -7,25 +7,17 @@ from collections.abc import Callable
 from locret.cache.surprise import TOKENS_AT_ONCE
 from locret.plan.kv import Pass
 from locret.plan.sizes import Sizes
-from locret.plan.work import FP32, INT64, Terms
+from locret.plan.work import FP32, INT64, Terms, Work
 from locret.policies.statistics import QUERIES_AT_ONCE
 
 AFTER_PASS = frozenset({"sirllm"})  # units stay until the pass is over, and with them what the policy may look at
 USES_HEADS = frozenset({"locret", "locret_q"})
-Scoring = Callable[[Sizes, Pass, int, int], Terms]
+Scoring = Callable[[Work], Terms]
 
 
-def scoring(policy: str, sizes: Sizes, at: Pass, element: int, width: int) -> Terms:
-    """Named bytes of one layer's scoring.
-
-    Args:
-        policy: its name; one that is not in the table computes nothing large.
-        sizes: of the model.
-        at: the pass.
-        element: bytes of a number in the model's precision.
-        width: hidden width of the retaining heads.
-    """
-    return SCORING[policy](sizes, at, element, width) if policy in SCORING else {}
+def scoring(w: Work) -> Terms:
+    """Named bytes of one layer's scoring; a policy that is not in the table computes nothing large."""
+    return SCORING[w.policy](w) if w.policy in SCORING else {}
 
 
 def after_pass(policy: str, sizes: Sizes, at: Pass) -> Terms:
@@ -37,18 +29,19 @@ def after_pass(policy: str, sizes: Sizes, at: Pass) -> Terms:
     return {"logits": blocks * min(TOKENS_AT_ONCE, at.new) * sizes.vocabulary * FP32}
 
 
-def _heads(sizes: Sizes, at: Pass, element: int, width: int) -> Terms:
-    """[q; k; v] of every token, and the hidden layer before and after its activation."""
-    return {"retaining head": at.new * (sizes.shapes.features + 2 * width) * element}
+def _heads(w: Work) -> Terms:
+    """The hidden layer before and after its activation, and without folding [q; k; v] of every token."""
+    return {"retaining head": w.tokens(2 * w.width + (0 if w.folds else w.sizes.shapes.features))}
 
 
 def _statistics(queries: int) -> Scoring:
     """Attention computed once more for `queries` of the new tokens, some at a time, in fp32."""
 
-    def terms(sizes: Sizes, at: Pass, element: int, width: int) -> Terms:
+    def terms(w: Work) -> Terms:
+        at, sizes = w.at, w.sizes
         asked = min(queries, at.new)
         rows = min(asked, QUERIES_AT_ONCE)
-        keys = 0 if element == FP32 else at.units * sizes.kv_width * FP32
+        keys = 0 if w.element == FP32 else at.units * sizes.kv_width * FP32
         summed = (sizes.shapes.q_heads + sizes.shapes.kv_heads) * at.units * FP32
         heads, shared = sizes.shapes.q_heads, sizes.shapes.kv_heads
         return {
@@ -68,5 +61,5 @@ SCORING: dict[str, Scoring] = {
     "h2o": _statistics(1 << 62),
     "snapkv": _statistics(32),
     "tova": _statistics(1),
-    "random": lambda sizes, at, element, width: {"hashing": 5 * sizes.shapes.kv_heads * at.new * INT64},
+    "random": lambda w: {"hashing": 5 * w.units(w.at.new, INT64)},
 }

@@ -69,5 +69,5 @@ def count_weights(model: nn.Module, share: float = 1.0) -> Weights:
 
 
 def head_count(shapes: Shapes, width: int) -> int:
-    """Weights of the retaining heads of all layers (`RetainingHeads`): fc1 and fc2, no biases."""
+    """Weights of the retaining heads of all layers (`RetainingHeads`): fc1 and fc2, no biases, not folded."""
     return shapes.layers * width * (shapes.features + shapes.kv_heads)

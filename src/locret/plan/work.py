@@ -27,6 +27,7 @@ class Work:
         compact: positions are compact.
         cuda: the kernels of a CUDA device, not of the CPU.
         slots: units that a buffer has room for, where units are held in place.
+        folds: retaining heads are folded with the projections.
     """
 
     sizes: Sizes
@@ -38,6 +39,7 @@ class Work:
     compact: bool
     cuda: bool
     slots: int = 0
+    folds: bool = False
 
     def tokens(self, width: int) -> int:
         """Bytes of a tensor [T, width] in the model's precision."""

@@ -33,6 +33,7 @@ class Units:
         asked: [batch, q_heads, question, head_dim], fp32: the queries of the question that stands before the document,
             times the attention's scaling, as if it stood right behind the newest unit; only for a policy that
             `AsksAgain`, once the whole question was read. None in a padded batch.
+        hidden: [batch, new, hidden]: what `projections` are projections of; None without hooks.
     """
 
     layer: int
@@ -43,6 +44,7 @@ class Units:
     queries: Queries | None = None
     surprise: Tensor | None = None
     asked: Tensor | None = None
+    hidden: Tensor | None = None
 
     @property
     def new_positions(self) -> Tensor:

@@ -40,7 +40,7 @@ class Locret:
         """
         if units.projections is None:
             raise LocretError("the model's hooks are off, so there is nothing to score: call locret.attach(model)")
-        return units.append(self.heads.score(units.layer, units.projections))
+        return units.append(self.heads.score(units.layer, units.projections, units.hidden))
 
     def rank(self, scores: Tensor, positions: Tensor, size: int) -> Tensor:
         """By score alone."""
