@@ -2,8 +2,8 @@
 
 Both read and write with the built-in model in turns, in one process, so that a busy machine meets both alike. Medians
 are reported. Peaks are of tensors, counted operation by operation in a reading of their own. `--parts` measures single
-steps at the sizes of the built-in model and of one layer of an 8B model: an eviction, and the retaining head's first
-map on joined projections or on each by itself.
+steps at the sizes of the built-in model and of a layer of larger ones: an eviction, and the retaining head's first map
+on joined projections, on each by itself, or folded with what makes them.
 """
 
 from __future__ import annotations
@@ -38,9 +38,10 @@ CASES: dict[str, dict[str, Any]] = {
     "1024 + 1024, compact": {"length": 16384, "size": 1024, "chunk": 1024, "positions": "compact"},
     "2048 + 256, compact": {"length": 16384, "size": 2048, "chunk": 256, "positions": "compact"},
 }
-STEPS = {  # kv_heads, head_dim, size, chunk; then widths of q, of k and v, and of the retaining head
-    "built-in": (2, 32, 1024, 1024, 256, 64, 256),
-    "8B layer": (8, 128, 16384, 1024, 4096, 1024, 1024),
+STEPS = {  # kv_heads, head_dim, size, chunk; then widths of q, of k and v, of the retaining head, of the hidden state
+    "built-in": (2, 32, 1024, 1024, 256, 64, 256, 192),
+    "Llama-3.1-8B layer": (8, 128, 16384, 1024, 4096, 1024, 1024, 4096),
+    "Phi-3-mini layer": (32, 96, 6000, 3072, 3072, 3072, 1024, 3072),
 }
 NEW_TOKENS = 128
 
@@ -129,7 +130,7 @@ def _unstopped(engine: locret.Engine) -> Callable[[Any], float]:
 def parts(rounds: int) -> dict[str, Any]:
     """Seconds of single steps."""
     found: dict[str, Any] = {}
-    for name, (heads, dim, size, chunk, wide, narrow, width) in STEPS.items():
+    for name, (heads, dim, size, chunk, wide, narrow, width, hidden) in STEPS.items():
         keep = keep_mask(torch.rand(1, heads, size + chunk), size)
         row = in_turns(
             rounds,
@@ -143,6 +144,7 @@ def parts(rounds: int) -> dict[str, Any]:
         for dtype in (torch.float32, torch.bfloat16):
             weight = torch.randn(width, wide + 2 * narrow, dtype=dtype)
             given = tuple(torch.randn(chunk, columns, dtype=dtype) for columns in (wide, narrow, narrow))
+            state, folded = torch.randn(chunk, hidden, dtype=dtype), torch.randn(width, hidden, dtype=dtype)
             row |= {
                 f"fc1 {way}, {dtype}".replace("torch.", ""): seconds
                 for way, seconds in in_turns(
@@ -150,6 +152,7 @@ def parts(rounds: int) -> dict[str, Any]:
                     {
                         "joined": lambda w=weight, g=given: timed(lambda: linear(torch.cat(g, dim=-1), w)),  # type: ignore[misc]
                         "apart": lambda w=weight, g=given: timed(lambda: _apart(w, g)),  # type: ignore[misc]
+                        "folded": lambda w=folded, h=state: timed(lambda: linear(h, w)),  # type: ignore[misc]
                     },
                 ).items()
             }

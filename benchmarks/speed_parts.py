@@ -21,7 +21,7 @@ USES_HEADS = ("locret",)
 
 def prefill(subject: Subject, settings: dict[str, Any]) -> dict[str, Any]:
     """Reading: all contestants in turns, beside the arithmetic that each of them needs."""
-    names = settings["contestants"]
+    names = subject.settings.get("contestants", settings["contestants"])
     rows = _read(subject, names, subject.length, settings["repeats"])
     machine = measure_machine(CPU, subject.model.dtype)
     ideals = {
