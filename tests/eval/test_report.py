@@ -65,6 +65,9 @@ def test_the_whole_report(configuration: Path, tmp_path: Path) -> None:
     assert ours.ahead_of(ours) == (0, 0, 0)
     worse = {key: {**line, "score": 0} for key, line in ours.lines.items()}
     better = {key: {**line, "score": 1} for key, line in ours.lines.items()}
+    [first, *_] = ours.lines
+    once = replace(ours, lines={**worse, first: {**ours.lines[first], "score": 1}})
+    assert once.ahead_of(replace(ours, lines=worse))[:2] == (12.5, 0)  # one more of eight may be chance
     told = wins([replace(ours, lines=worse), replace(theirs, lines=better)])
     assert told == ["random at 256 of 512 units: +100.0 points (+100.0 to +100.0)"]
 
