@@ -52,7 +52,7 @@ def _stacks(axis: Any, shares: dict[str, Any]) -> None:
         found = [{own["name"]: own["share"] for own in part["parts"]}.get(name, 0.0) for part in shares.values()]
         axis.bar(range(len(shares)), found, bottom=bottoms, color=colour, label=name)
         bottoms = [bottom + share for bottom, share in zip(bottoms, found, strict=True)]
-    axis.set_xticks(range(len(shares)), [model.split(",")[0] for model in shares], fontsize=7)
+    axis.set_xticks(range(len(shares)), [model.replace(", ", "\n") for model in shares], fontsize=7)
     axis.set_title("locret: where reading spends its time", fontsize=8)
     axis.tick_params(axis="y", labelsize=7)
     axis.legend(fontsize=6, loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
