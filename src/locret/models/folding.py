@@ -47,6 +47,6 @@ def fold(fc1: nn.Linear, projections: Sequence[nn.Module]) -> tuple[Tensor, Tens
 
 
 def versions(fc1: nn.Linear, projections: Sequence[nn.Module]) -> tuple[tuple[int, int], ...]:
-    """What changes when one of the weights does: where each is, and how often it was written."""
+    """What changes when a weight does: where each is, and how often it was written (through `.data` is not noticed)."""
     weights = [weight for module in (fc1, *projections) for weight in module.parameters(recurse=False)]
     return tuple((weight.data_ptr(), 0 if weight.is_inference() else weight._version) for weight in weights)
