@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from locret.eval.intervals import ENDS, RESAMPLES, bootstrap
+from locret.eval.intervals import ENDS, bootstrap, drawn_means
 from locret.eval.predictions import read_predictions
 from locret.eval.results import Row
 
@@ -68,18 +67,12 @@ class Pooled:
         drawn again whatever their document; the interval covers both. Among few documents the first alone is too
         narrow: a single one has no spread, and three of four with one more right answer each would never be none.
         """
-        differences = np.array([100 * (line["score"] - other.lines[key]["score"]) for key, line in self.lines.items()])
-        ends = [_drawn_again(differences, groups) for groups in (self.documents, list(self.lines))]
-        return float(differences.mean()), min(low for low, _ in ends), max(high for _, high in ends)
-
-
-def _drawn_again(values: NDArray[np.float64], groups: Sequence[object]) -> tuple[float, float]:
-    """The 95 % interval of the mean, from groups of values drawn again with replacement."""
-    _, own = np.unique([str(group) for group in groups], return_inverse=True)
-    sums, counts = np.bincount(own, weights=values), np.bincount(own)
-    drawn = np.random.default_rng(0).multinomial(len(sums), np.full(len(sums), 1 / len(sums)), RESAMPLES)
-    low, high = np.percentile((drawn @ sums) / (drawn @ counts), ENDS)
-    return float(low), float(high)
+        differences = np.array(
+            [[100 * (line["score"] - other.lines[key]["score"])] for key, line in self.lines.items()]
+        )
+        ends = [np.percentile(drawn_means(differences, groups), ENDS) for groups in (self.documents, list(self.lines))]
+        low, high = np.min(ends), np.max(ends)
+        return float(differences.mean()), float(low), float(high)
 
 
 def pooled(rows: Sequence[Row], folder: Path) -> list[Pooled]:

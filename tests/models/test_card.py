@@ -82,7 +82,7 @@ def test_what_a_hub_id_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     (tmp_path / "owner" / "here").mkdir(parents=True)
     monkeypatch.chdir(tmp_path)
     assert is_hub_id("owner/name")
-    assert not any(map(is_hub_id, ("", "builtin", "owner/here", "/root/model", "a/b/c", "my own prompts")))
+    assert not any(map(is_hub_id, ("", "builtin", "owner/here", "/models/mine", "a/b/c", "my own prompts")))
 
 
 def test_saving_writes_a_card_only_if_asked(tmp_path: Path) -> None:

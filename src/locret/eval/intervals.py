@@ -56,17 +56,31 @@ def bootstrap(
     Returns:
         Low and high end, per cent.
     """
-    numbers = list(dict.fromkeys(documents))
-    place = {document: number for number, document in enumerate(numbers)}
-    own = [place[document] for document in documents]
-    sums, counts = np.zeros((2, len(numbers), columns.shape[1]))  # [documents, parts]
-    np.add.at(sums, own, np.nan_to_num(columns))
-    np.add.at(counts, own, ~np.isnan(columns))
-    drawn = np.random.default_rng(seed).multinomial(len(numbers), np.full(len(numbers), 1 / len(numbers)), resamples)
-    with np.errstate(invalid="ignore"):  # a draw may have no line of a part
-        scores = together((drawn @ sums) / (drawn @ counts))  # [resamples]
+    scores = together(drawn_means(columns, documents, seed, resamples))  # [resamples]
     if np.ptp(scores) < EXACT:
-        low, high = wilson(min(max(float(scores[0]) / 100, 0.0), 1.0), len(numbers))
+        low, high = wilson(min(max(float(scores[0]) / 100, 0.0), 1.0), len(set(documents)))
         return 100 * low, 100 * high
     low, high = np.nanpercentile(scores, ENDS)
     return float(low), float(high)
+
+
+def drawn_means(
+    columns: NDArray[np.float64], groups: Sequence[object], seed: int = 0, resamples: int = RESAMPLES
+) -> NDArray[np.float64]:
+    """Means of the columns, with whole groups of lines drawn again with replacement: [resamples, parts].
+
+    Args:
+        columns: [lines, parts]; NaN where a line does not count to a part, and in the result if no drawn line does.
+        groups: [lines], whatever tells groups apart.
+        seed: of the draws.
+        resamples: how often to draw.
+    """
+    place = {group: number for number, group in enumerate(dict.fromkeys(groups))}
+    own, count = [place[group] for group in groups], len(place)
+    sums, counts = np.zeros((2, count, columns.shape[1]))  # [groups, parts]
+    np.add.at(sums, own, np.nan_to_num(columns))
+    np.add.at(counts, own, ~np.isnan(columns))
+    drawn = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), resamples)
+    with np.errstate(invalid="ignore"):
+        means: NDArray[np.float64] = (drawn @ sums) / (drawn @ counts)
+    return means
