@@ -1,11 +1,20 @@
-"""The fast selection against sorting, ties included."""
+"""Both fast selections, the CPU's and that of other devices, against sorting; ties included."""
 
 from __future__ import annotations
 
 import pytest
 import torch
 
-from locret.policies.selection import ascending, keep_mask, pin_newest, select, select_slots
+from locret.policies.selection import (
+    ascending,
+    ascending_queued,
+    keep_mask,
+    keep_mask_queued,
+    pin_newest,
+    select,
+    select_slots,
+    select_slots_queued,
+)
 
 
 def select_naive(scores: torch.Tensor, size: int, protect: int) -> torch.Tensor:
@@ -29,7 +38,12 @@ def test_equals_sorting(levels: int, units: int, size: int, protect: int) -> Non
         scores = torch.randint(levels, (2, 3, units), generator=generator).float()
         scores[torch.rand(scores.shape, generator=generator) < 0.1] = float("inf")
         scores[torch.rand(scores.shape, generator=generator) < 0.1] = float("-inf")
-        assert torch.equal(select(scores, size, protect), select_naive(scores, size, protect))
+        expected = select_naive(scores, size, protect)
+        assert torch.equal(select(scores, size, protect), expected)
+        if units > size:
+            keep = keep_mask_queued(scores, size, min(protect, size), None)
+            assert torch.equal(keep.nonzero()[:, -1].view_as(expected), expected)
+            assert torch.equal(ascending_queued(keep, size), expected)
 
 
 @pytest.mark.parametrize("levels", [1, 3, 10**6])
@@ -45,8 +59,12 @@ def test_units_in_any_order_are_selected_by_their_positions(levels: int, units: 
         order = torch.rand(scores.shape, generator=generator).argsort(dim=-1)
         keep = keep_mask(scores.gather(-1, order), size, protect, 7 * order.int())
         expected = select_naive(scores, size, protect)
+        assert units == size or torch.equal(
+            keep, keep_mask_queued(scores.gather(-1, order), size, min(protect, size), 7 * order.int())
+        )
         kept, slots = ascending(keep, size), select_slots(keep, size)
         assert torch.equal(order.gather(-1, kept).sort(dim=-1).values, expected)
+        assert torch.equal(slots, select_slots_queued(keep, size))
         assert torch.equal(slots.sort(dim=-1).values, kept)
         assert bool(((slots == torch.arange(size)) | (slots >= size)).all())  # who stays, stays in place
         pinned = pin_newest(scores.gather(-1, order), protect, 7 * order)
