@@ -6,7 +6,7 @@ from functools import partial
 
 from benchmarks.gpu.attention import attention
 from benchmarks.gpu.capped import capped
-from benchmarks.gpu.graphs import graphs
+from benchmarks.gpu.decoding import decoding
 from benchmarks.gpu.logits import builtin, builtin_half, tiny
 from benchmarks.gpu.run import Check
 from benchmarks.gpu.setting import SHAPES
@@ -20,7 +20,7 @@ def checks() -> dict[str, Check]:
         "logits/builtin, fp32": builtin,
         **{f"logits/builtin, bf16, {name}": partial(builtin_half, policy=name) for name in ("full", "streaming_llm")},
         **{f"attention/{shape}": partial(attention, shape=shape) for shape in SHAPES},
-        **{f"decode/{shape}": partial(graphs, shape=shape) for shape in SHAPES},
+        **{f"decode/{shape}": partial(decoding, shape=shape) for shape in SHAPES},
         **{f"capped/{shape}": partial(capped, shape=shape) for shape in SHAPES},
         **{f"speed/{shape}": partial(speed, shape=shape) for shape in SHAPES},
     }

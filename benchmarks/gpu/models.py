@@ -22,7 +22,7 @@ def random_ids(count: int, vocabulary: int) -> torch.Tensor:
     return torch.randint(1, vocabulary, (1, count), generator=torch.Generator().manual_seed(0))
 
 
-def engine_of(model: Any, policy: str, budget: locret.Budget, heads: Any = None) -> locret.Engine:
+def engine_of(model: Any, policy: str, budget: locret.Budget, heads: Any = None, static: bool = False) -> locret.Engine:
     """An engine with its default attention and storage."""
     options = {"heads": heads} if policy == "locret" else {}
-    return locret.Engine(model, policy=locret.get_policy(policy, **options), budget=budget)
+    return locret.Engine(model, policy=locret.get_policy(policy, **options), budget=budget, static=static)

@@ -42,6 +42,15 @@ def test_a_real_model_and_its_heads(run: Run, model_folder: Path) -> None:
     assert all(word in done.stdout for word in ("locret", "random", "quant4", "read tok/s"))
 
 
+def test_static_shapes(run: Run, config: Path) -> None:
+    options = ("--random-weights", "--width", 8, "--lengths", 60, "--policies", "locret,limit", *QUICK)
+    found = only_json(run("bench", "--model", config, *options, "--static", "--json"))
+    assert found["setting"]["static"] is True
+    assert all(row["decode_tokens_per_second"] > 0 for row in found["results"])
+    done = run("bench", "--model", config, *options, "--static", "--policies", "locret+quant4")
+    assert "static decoding is not possible: the storage does not hold plain units" in error_line(done)
+
+
 def test_profile(run: Run, config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("locret.bench.roofline.MATRIX", {"cpu": 64})
     monkeypatch.setattr("locret.bench.roofline.BUFFER", {"cpu": 1 << 16})

@@ -35,6 +35,13 @@ def test_a_document_and_a_question(run: Run, model_folder: Path, document: Path)
     assert "tok/s" in shown.stderr
 
 
+def test_static_shapes_write_the_same(run: Run, model_folder: Path, document: Path) -> None:
+    options = ("--model", model_folder, "--prompt-file", document, "--json", *SMALL)
+    plain, static = only_json(run("generate", *options)), only_json(run("generate", *options, "--static"))
+    assert static["token_ids"] == plain["token_ids"]
+    assert static["kv_bytes"] > plain["kv_bytes"]
+
+
 def test_prompts_from_text_and_from_ids_are_the_same(run: Run, model_folder: Path, document: Path) -> None:
     ids = document.with_name("ids.json")
     ids.write_text(json.dumps(byte_tokenizer()(document.read_text())["input_ids"]))

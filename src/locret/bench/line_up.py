@@ -36,6 +36,7 @@ def line_up(
     budget: Budget,
     new_tokens: int,
     sized: bool = True,
+    static: bool = False,
 ) -> list[Contestant]:
     """The contestants of these names.
 
@@ -46,16 +47,15 @@ def line_up(
         budget: how all of them read.
         new_tokens: tokens of an answer.
         sized: whether storages whose sizes can go by the budget do so (infllm); otherwise they have their own.
+        static: whether methods write in static shapes.
 
     Raises:
         LocretError: as `check_names`, or the method does not fit the model.
     """
-    return [
-        BARE[name](model, budget, new_tokens) if name in BARE else _engined(name, model, make_policy, budget, sized)
-        for name in names
-    ]
 
+    def engined(name: str) -> Engined:
+        method = parse(name)
+        policy = make_policy(method.policy)
+        return Engined(name, method.engine(model, policy=policy, budget=budget, sized=sized, static=static))
 
-def _engined(name: str, model: Any, make_policy: Callable[[str], Policy], budget: Budget, sized: bool) -> Engined:
-    method = parse(name)
-    return Engined(name, method.engine(model, policy=make_policy(method.policy), budget=budget, sized=sized))
+    return [BARE[name](model, budget, new_tokens) if name in BARE else engined(name) for name in names]

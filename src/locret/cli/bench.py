@@ -16,6 +16,7 @@ from locret.cli.common import (
     LocalOption,
     PositionsOption,
     StabilizersOption,
+    StaticOption,
     output,
 )
 
@@ -44,6 +45,7 @@ def bench_command(
     positions: PositionsOption = "true",
     new_tokens: Annotated[int, typer.Option(min=1, help="Tokens of each answer.")] = 32,
     repeats: Annotated[int, typer.Option(min=1, help="Rounds; medians are reported.")] = 3,
+    static: StaticOption = False,
     profile: Annotated[
         bool, typer.Option("--profile", help="Where reading spends its time, and the roofline.")
     ] = False,
@@ -73,7 +75,9 @@ def bench_command(
         check_names(names, units, sized)
         loaded = load_for_bench(model, heads, random_weights, width, dtype, device, seed)
         ids = random_ids(loaded.model, max(tokens), seed)
-        contestants = line_up(names, loaded.model, lambda name: loaded.policy(name, seed), units, new_tokens, sized)
+        contestants = line_up(
+            names, loaded.model, lambda name: loaded.policy(name, seed), units, new_tokens, sized, static
+        )
         rows: list[Row] = []
         with watching(out.notes, sum(tokens) * len(names) * repeats, repeats) as watch:
             for length in tokens:
@@ -87,7 +91,7 @@ def bench_command(
                     watch=watch,
                 )
         out.result["results"] = [row.as_json(rows) for row in rows]
-        out.result["setting"] = setting(loaded, units, model, random_weights)
+        out.result["setting"] = setting(loaded, units, model, random_weights) | {"static": static}
         out.console.print(table(rows))
         if profile:
             profiles(out, loaded, contestants, ids, rows, units)

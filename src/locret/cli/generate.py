@@ -21,6 +21,7 @@ from locret.cli.common import (
     PositionsOption,
     QueryFirstOption,
     StabilizersOption,
+    StaticOption,
     output,
 )
 
@@ -70,6 +71,7 @@ def generate_command(
     weight_bits: Annotated[
         int | None, typer.Option(help="8 or 4: quantise the weights while loading.", show_default="as they are saved")
     ] = None,
+    static: StaticOption = False,
     seed: Annotated[int, typer.Option(help="Of sampling, and of the random policy.")] = 0,
     as_json: JsonOption = False,
 ) -> None:
@@ -99,7 +101,7 @@ def generate_command(
         turns = prompt.turns(loaded.tokenizer, chat)
         asked = prompt.question_tokens(loaded.tokenizer, chat)
         chosen = loaded.policy(method.policy, seed)
-        engine = method.engine(loaded.model, loaded.tokenizer, policy=chosen, budget=units, sized=sized)
+        engine = method.engine(loaded.model, loaded.tokenizer, policy=chosen, budget=units, sized=sized, static=static)
         session = None
         with reading(out.notes, "reading") as progress:
             for i, turn in enumerate(turns):

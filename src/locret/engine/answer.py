@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from locret.engine.detokenize import Detokenizer
 from locret.engine.memory import peak_memory_bytes
 from locret.engine.sampling import Sampling
 from locret.engine.session import Result, Session, Stats
+from locret.engine.static import StaticDecoders
 from locret.errors import LocretError
 from locret.models.placement import devices_of
 
@@ -29,6 +31,7 @@ class Answer:
         sampling: how tokens are chosen.
         stop: strings that end the answer.
         processors: further logits processors.
+        static: writes in static shapes; the answer is then read when its session goes on. None for the cache itself.
 
     Raises:
         LocretError: no tokens are allowed, or they would not fit the model's window.
@@ -44,12 +47,14 @@ class Answer:
         sampling: Sampling,
         stop: Sequence[str],
         processors: LogitsProcessorList | None = None,
+        static: StaticDecoders | None = None,
     ) -> None:
         if limit < 1:
             raise LocretError(f"max_new_tokens is {limit}: give at least 1")
         self.model, self.attention, self.session, self.limit = model, attention, session, limit
         self.stops = stop_tokens(model, tokenizer)
         self.sampling, self.processors = sampling, processors or LogitsProcessorList()
+        self.static, self.static_bytes = static, 0
         self.seconds = 0.0
         self.cache = session.cache.fork()
         self.cache.check_window(limit - 1)
@@ -58,8 +63,19 @@ class Answer:
         self.logits = session.logits
 
     def __iter__(self) -> Iterator[str]:
+        began = time.perf_counter()
+        with ExitStack() as held:
+            model = self.model
+            if self.static is not None:
+                with use_attention(self.model, self.attention):
+                    model = held.enter_context(self.static.writing(self.session.cache, self.limit))
+                self.static_bytes = model.nbytes
+            self.seconds += time.perf_counter() - began
+            yield from self._written(model)
+
+    def _written(self, model: Any) -> Iterator[str]:
         steps = decode(
-            self.model,
+            model,
             self.cache,
             self.session.logits,
             self.session.token_ids,
@@ -90,13 +106,15 @@ class Answer:
         """The answer so far, or the finished one after the iteration has ended."""
         if not self.tokens:
             raise LocretError("nothing has been generated yet: iterate over the answer first")
-        seen = torch.cat([self.session.token_ids, torch.tensor([self.tokens[:-1]], dtype=torch.long)], dim=-1)
-        after = Session(self.cache, self.logits, seen, self.session.prefill_seconds, pending=(self.tokens[-1],))
+        # A static answer is not in the cache yet, and what was predicted behind the prompt is still what is next.
+        read, logits = (len(self.tokens) - 1, self.logits) if self.static is None else (0, self.session.logits)
+        seen = torch.cat([self.session.token_ids, torch.tensor([self.tokens[:read]], dtype=torch.long)], dim=-1)
+        after = Session(self.cache, logits, seen, self.session.prefill_seconds, tuple(self.tokens[read:]))
         stats = Stats(
             prompt_tokens=self.session.tokens_seen,
             new_tokens=len(self.tokens),
             kept_tokens=self.session.cache.stored,
-            kv_bytes=self.cache.kv_bytes,
+            kv_bytes=self.cache.kv_bytes + self.static_bytes,
             prefill_seconds=self.session.prefill_seconds,
             decode_seconds=self.seconds,
             peak_memory_bytes=peak_memory_bytes(devices_of(self.model)),

@@ -17,6 +17,7 @@ from locret.cache.storage import Storage
 from locret.engine.answer import Answer
 from locret.engine.sampling import Sampling
 from locret.engine.session import Result, Session
+from locret.engine.static import StaticDecoders
 from locret.errors import LocretError
 from locret.models.families import decoder_of
 from locret.models.placement import input_device
@@ -35,6 +36,9 @@ class Engine:
         budget: how much to keep, and how to read.
         attention: registered attention to compute with; None keeps the model's own.
         storage: how kept units are held: a registered name, or a maker of empty storages.
+        static: whether answers are written in static shapes, on CUDA by a recorded graph: less time a token where
+            launching operations takes longer than computing them, for a second copy of what is kept. An answer is read
+            like a prompt when its session goes on.
 
     Raises:
         LocretError: the model, policy or names do not fit.
@@ -49,6 +53,7 @@ class Engine:
         budget: Budget,
         attention: str | None = "split",
         storage: str | Callable[[], Storage] = "dense",
+        static: bool = False,
     ) -> None:
         with use_attention(model, attention):  # an unknown name should fail here, not at the first prompt
             self.model, self.tokenizer = model, tokenizer
@@ -57,6 +62,7 @@ class Engine:
         cache = self._new_cache()
         chooses = getattr(cache.layers[cache.budgeted[0]].storage, "keeps_everything", False)
         check_attention(attention, policy.evicts, chooses, budget.positions)
+        self.static = StaticDecoders(model, cache) if static else None
 
     @torch.no_grad()
     def prefill(
@@ -145,7 +151,9 @@ class Engine:
         sampling = Sampling(temperature, top_k, top_p, seed)
         if session.pending:  # read it, so that the logits are those after the last token
             session = self.prefill([], session)
-        return Answer(self.model, self.tokenizer, self.attention, session, limit, sampling, stop, processors)
+        return Answer(
+            self.model, self.tokenizer, self.attention, session, limit, sampling, stop, processors, self.static
+        )
 
     def _new_cache(self, question_tokens: int = 0) -> BudgetCache:
         policy = self.policy

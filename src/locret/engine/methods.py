@@ -63,12 +63,19 @@ class Method:
         return maker.for_budget(budget) if isinstance(maker, Sized) else self.storage
 
     def engine(
-        self, model: Any, tokenizer: Any = None, *, policy: Policy, budget: Budget, sized: bool = True
+        self,
+        model: Any,
+        tokenizer: Any = None,
+        *,
+        policy: Policy,
+        budget: Budget,
+        sized: bool = True,
+        static: bool = False,
     ) -> Engine:
         """An engine that reads with this method.
 
         Args:
-            model, tokenizer, budget: as `Engine` takes them.
+            model, tokenizer, budget, static: as `Engine` takes them.
             policy: made of the method's policy name (`get_policy`).
             sized: whether a storage whose sizes can go by the budget does so; otherwise it has its own.
 
@@ -76,7 +83,9 @@ class Method:
             LocretError: the model, the budget or the parts do not fit.
         """
         storage = self.sized_storage(budget) if sized else self.storage
-        return Engine(model, tokenizer, policy=policy, budget=budget, storage=storage, attention=self.attention)
+        return Engine(
+            model, tokenizer, policy=policy, budget=budget, storage=storage, attention=self.attention, static=static
+        )
 
     def check(self, positions: str = "true") -> None:
         """Refuse parts that contradict each other.

@@ -18,7 +18,7 @@ class Session:
         logits: [vocab], fp32: the prediction after the last token read.
         token_ids: [1, tokens]: everything read, on the CPU.
         prefill_seconds: time spent reading, the whole session long.
-        pending: tokens that were generated but not read yet (the last one of an answer).
+        pending: tokens that were generated but not read yet: the last one of an answer, or, with static decoding, all.
     """
 
     cache: BudgetCache
@@ -55,7 +55,7 @@ class Stats:
         prompt_tokens: tokens read before it.
         new_tokens: tokens generated.
         kept_tokens: units per KV head that were stored when it began.
-        kv_bytes: bytes of keys and values when it ended, wherever they were held.
+        kv_bytes: bytes of keys and values when it ended, wherever they were held; with static decoding in both copies.
         prefill_seconds, decode_seconds: time spent reading and writing.
         offloaded_bytes: those of `kv_bytes` that were not on the device.
         peak_memory_bytes: the devices' peaks, or the process' where the model runs on the CPU.
