@@ -48,9 +48,9 @@ def test_they_take_turns() -> None:
     rows = compare(
         [Fake("a", log), Fake("b", log)], [1] * 9, repeats=3, new_tokens=4, device=CPU, warm_up=2, watch=watch
     )
-    assert [entry[0] for entry in log if entry[1] == "read"] == ["a", "b"] * 4
+    assert [entry[0] for entry in log if entry[1] == "read"] == [*"ab", *"ab", *"ba", *"ab"]  # there and back
     assert [entry[2] for entry in log if entry[1] == "read"] == [2, 2] + [9] * 6  # the first two warm up
-    assert seen == [(name, 9, repeat) for repeat in (1, 2, 3) for name in "ab"]
+    assert seen == [(name, 9, repeat) for repeat, names in ((1, "ab"), (2, "ba"), (3, "ab")) for name in names]
     assert [(row.policy, row.length, len(row.runs)) for row in rows] == [("a", 9, 3), ("b", 9, 3)]
 
 

@@ -109,6 +109,9 @@ def compare(
 ) -> list[Row]:
     """Let all contestants read the same prompt, in turns. One that runs out of memory is left out from then on.
 
+    Every other round goes back from the last to the first, lest one always comes behind what another leaves to it: a
+    slower clock, or memory in pieces.
+
     Args:
         contestants: who takes part.
         ids: the prompt.
@@ -121,7 +124,7 @@ def compare(
     runs: dict[str, list[Run]] = {contestant.name: [] for contestant in contestants}
     gone: set[str] = set()
     for repeat in range(repeats + 1):
-        for contestant in contestants:
+        for contestant in contestants if repeat % 2 or not repeat else reversed(contestants):
             name, prompt = contestant.name, ids if repeat else ids[:warm_up]
             if name in gone or not prompt:
                 continue
