@@ -21,7 +21,7 @@ from locret.cache.passes import with_positions
 from locret.errors import LocretError
 from locret.models.families import decoder_of, text_config
 from locret.models.placement import devices_of, input_device
-from locret.models.rope import freeze
+from locret.models.rope import freeze, thaw
 
 SLOTS_AT_ONCE = 256  # buffers are made for a multiple of so many units, so that longer answers seldom need new ones
 WARM_UP = 2  # passes before one is recorded: libraries allocate in the first
@@ -106,6 +106,7 @@ class StaticDecoder:
         output = self.model(
             input_ids=self.token, position_ids=self.position, past_key_values=self.cache, use_cache=True
         )
+        thaw(decoder_of(self.model))
         latest = output.logits[0, -1]
         if self.logits is None:
             self.logits = torch.empty_like(latest)
