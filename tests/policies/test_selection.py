@@ -69,3 +69,17 @@ def test_units_in_any_order_are_selected_by_their_positions(levels: int, units: 
         assert bool(((slots == torch.arange(size)) | (slots >= size)).all())  # who stays, stays in place
         pinned = pin_newest(scores.gather(-1, order), protect, 7 * order)
         assert torch.equal(pinned, pin_newest(scores, protect).gather(-1, order))
+
+
+@pytest.mark.gpu
+def test_a_device_selects_what_the_cpu_selects() -> None:
+    generator = torch.Generator().manual_seed(3)
+    for levels in (3, 10**6):
+        scores = torch.randint(levels, (2, 4, 3072), generator=generator).float()
+        positions = torch.rand(scores.shape, generator=generator).argsort(dim=-1).int()
+        for ages in (None, positions):
+            keep = keep_mask(scores, 2048, 64, ages)
+            there = keep_mask(scores.cuda(), 2048, 64, None if ages is None else ages.cuda())
+            assert torch.equal(there.cpu(), keep)
+        assert torch.equal(select_slots(there, 2048).cpu(), select_slots(keep, 2048))
+        assert torch.equal(ascending(there, 2048).cpu(), ascending(keep, 2048))
