@@ -2,8 +2,9 @@
 
 Both read and write with the built-in model in turns, in one process, so that a busy machine meets both alike. Medians
 are reported. Peaks are of tensors, counted operation by operation in a reading of their own. `--parts` measures single
-steps at the sizes of the built-in model and of a layer of larger ones: an eviction, and the retaining head's first map
-on joined projections, on each by itself, or folded with what makes them.
+steps at the sizes of the built-in model and of a layer of larger ones: choosing what stays (by values, as on the CPU,
+or without waiting for any, as on a device), an eviction, and the retaining head's first map on joined projections, on
+each by itself, or folded with what makes them.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from locret.cache.keeping import fills_gaps
 from locret.cache.room import Room
 from locret.cache.storage import Storage, get_storage, in_place
 from locret.files import write_text_whole
-from locret.policies.selection import ascending, keep_mask, select_slots
+from locret.policies.selection import ascending, keep_mask, keep_mask_queued, select_slots, select_slots_queued
 
 RESULTS = Path(__file__).parent / "results" / "buffers.json"
 STORAGES = ("dynamic", "dense")
@@ -131,10 +132,17 @@ def parts(rounds: int) -> dict[str, Any]:
     """Seconds of single steps."""
     found: dict[str, Any] = {}
     for name, (heads, dim, size, chunk, wide, narrow, width, hidden) in STEPS.items():
-        keep = keep_mask(torch.rand(1, heads, size + chunk), size)
+        scores = torch.rand(1, heads, size + chunk)
+        ages, keep = scores.argsort(dim=-1).int(), keep_mask(scores, size)
         row = in_turns(
             rounds,
             {
+                "choose, by values": lambda s=scores, n=size, a=ages: timed(  # type: ignore[misc]
+                    lambda: select_slots(keep_mask(s, n, 32, a), n)
+                ),
+                "choose, queued": lambda s=scores, n=size, a=ages: timed(  # type: ignore[misc]
+                    lambda: select_slots_queued(keep_mask_queued(s, n, 32, a), n)
+                ),
                 "evict, new tensors": lambda a=(heads, dim, size, chunk), k=keep: _evict("dynamic", a, k, True),  # type: ignore[misc]
                 "evict, moved together": lambda a=(heads, dim, size, chunk), k=keep: _evict("dense", a, k, True),  # type: ignore[misc]
                 "evict, gaps filled": lambda a=(heads, dim, size, chunk), k=keep: _evict("dense", a, k, False),  # type: ignore[misc]

@@ -58,7 +58,7 @@ def _bounds(parts: dict[str, Any], limits: dict[str, float]) -> Iterator[Bound]:
             if share := part.get("flop_share"):
                 yield _bound(f"{where}: gain over full per gain in FLOPs", share, limits["flop_share"], at_least=True)
         if kind == "decode":
-            many, few = (row["seen"] for row in part["rows"])
+            many, few, *_ = (row["seen"] for row in part["rows"])
             what = f"writing after {many} tokens over after {few}"
             yield _bound(what, part["many_over_few"], limits["decode_ratio"])
 

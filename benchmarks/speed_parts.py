@@ -50,33 +50,44 @@ def prefill(subject: Subject, settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def decode(subject: Subject, settings: dict[str, Any]) -> dict[str, Any]:
-    """Writing after very many tokens, and after as many as are kept: the same units should take the same time."""
-    budget = locret.Budget(**settings["budget"])
-    engine = locret.Engine(subject.model, policy=subject.policy("locret"), budget=budget)
-    sessions = {seen: engine.prefill(subject.ids(seen)) for seen in (settings["seen"], budget.size + budget.local)}
+    """Writing after very many tokens, and after as many as are kept: the same units should take the same time.
+
+    After many in static shapes as well.
+    """
+    budget, policy = locret.Budget(**settings["budget"]), subject.policy("locret")
+    engine, static = (
+        locret.Engine(subject.model, policy=policy, budget=budget, static=static) for static in (False, True)
+    )
+    many, few = (engine.prefill(subject.ids(seen)) for seen in (settings["seen"], budget.size + budget.local))
+    ways = {"many": (engine, many), "few": (engine, few), "static": (static, many)}
     tokens: int = settings["tokens"]
-    seconds: dict[int, list[float]] = {seen: [] for seen in sessions}
-    many, few = sessions
+    seconds: dict[str, list[float]] = {way: [] for way in ways}
     for repeat in range(settings["repeats"] + 1):
-        taken = dict.fromkeys(sessions, 0.0)
-        # Two answers each, there and back: a machine that slows down steadily meets both alike.
-        for seen in (many, few, few, many):
+        taken = dict.fromkeys(ways, 0.0)
+        # Two answers each, there and back: a machine that slows down steadily meets all alike.
+        for way in (*ways, *reversed(ways)):
+            writer, session = ways[way]
             began = time.perf_counter()
-            engine.generate(sessions[seen], max_new_tokens=tokens)
-            taken[seen] += time.perf_counter() - began
-        for seen in sessions if repeat else ():  # the first round warms up
-            seconds[seen].append(taken[seen])
+            writer.generate(session, max_new_tokens=tokens)
+            taken[way] += time.perf_counter() - began
+        for way in ways if repeat else ():  # the first round warms up
+            seconds[way].append(taken[way])
     rows = [
         {
-            "seen": seen,
+            "seen": session.tokens_seen,
+            "static": writer is static,
             "kept": session.cache.stored,
             "kv_bytes": session.kv_bytes,
-            "seconds_all": seconds[seen],
-            "tokens_per_second": 2 * (tokens - 1) / median(seconds[seen]),
+            "seconds_all": seconds[way],
+            "tokens_per_second": 2 * (tokens - 1) / median(seconds[way]),
         }
-        for seen, session in sessions.items()
+        for way, (writer, session) in ways.items()
     ]
-    return {"rows": rows, "many_over_few": ratio(seconds[many], seconds[few]).as_json()}
+    return {
+        "rows": rows,
+        "many_over_few": ratio(seconds["many"], seconds["few"]).as_json(),
+        "static_over_growing": ratio(seconds["static"], seconds["many"]).as_json(),
+    }
 
 
 def rivals(subject: Subject, settings: dict[str, Any]) -> dict[str, Any]:

@@ -43,15 +43,21 @@ def prefill(model: str, part: dict[str, Any]) -> str:
 def decode(model: str, part: dict[str, Any]) -> str:
     """Writing after many tokens and after few."""
     rows = [
-        [str(row["seen"]), str(row["kept"]), f"{row['tokens_per_second']:.1f}", _range(row["seconds_all"])]
-        for row in part["rows"]
-    ]
+        [
+            str(row["seen"]), str(row["kept"]), "static" if row.get("static") else "growing",
+            f"{row['tokens_per_second']:.1f}", _range(row["seconds_all"]),
+        ] for row in part["rows"]
+    ]  # fmt: skip
     own = part["config"]
+    static = part.get("static_over_growing")
     return "\n\n".join(
         [
             _heading(f"Writing, {own['model']}", part),
-            table(("tokens read", "units kept", "tokens/s", f"s for 2 x {own['tokens']} tokens"), rows, left=0),
-            f"Seconds after many over after few: {_ratio(part['many_over_few'])}.",
+            table(
+                ("tokens read", "units kept", "cache", "tokens/s", f"s for 2 x {own['tokens']} tokens"), rows, left=0
+            ),
+            f"Seconds after many over after few: {_ratio(part['many_over_few'])}."
+            + (f"\nSeconds in static shapes over a growing cache: {_ratio(static)}." if static else ""),
         ]
     )
 

@@ -64,10 +64,12 @@ def test_every_part_is_measured_and_written_down(run: Any, tmp_path: Path, capsy
     assert by_name["locret"]["flops"] > by_name["limit"]["flops"]  # its heads
     gain = reading["full_over_locret"]["of_rounds"] / reading["full_over_locret_flops"]
     assert reading["flop_share"]["of_rounds"] == pytest.approx(gain)
-    many, few = parts["decode"]["rows"]
+    many, few, static = parts["decode"]["rows"]
     assert (many["seen"], few["seen"]) == (120, 36)
     assert many["kept"] == few["kept"] == 36
     assert many["kv_bytes"] == few["kv_bytes"]
+    assert static["static"] and static["seen"] == 120
+    assert parts["decode"]["static_over_growing"]["of_rounds"] > 0
     assert set(parts["rivals"]["over_limit"]) == {"streaming_llm", "tova"}
     assert sum(own["share"] for own in parts["profile/small"]["parts"]) == pytest.approx(1.0, abs=0.05)
     assert [bound["holds"] for bound in result["bounds"]] == [True, True, True]
