@@ -15,6 +15,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 import locret
+from locret.cache.buffer import Buffer
+from locret.cache.changes import Fill, Moved
 from locret.cache.room import Room, room_for
 from locret.cache.rotation import Move, Rotation
 from locret.cache.storage import Storage, get_storage, in_place, list_storages
@@ -206,6 +208,22 @@ class Sizes(TorchDispatchMode):
 def sizes() -> Iterator[list[int]]:
     with torch.no_grad(), Sizes() as mode:
         yield mode.made
+
+
+@pytest.mark.parametrize("same", [True, False])
+@pytest.mark.parametrize("count, size", [(64, 40), (64, 1), (41, 40), (40, 40), (100, 20)])
+def test_both_ways_to_fill_gaps_are_the_same(count: int, size: int, same: bool) -> None:
+    generator = torch.Generator().manual_seed(count + size)
+    for _ in range(20):
+        source = Buffer(*units(count + 3, generator))
+        kept = select_slots(keep_mask(torch.rand(ROWS, HEADS, count, generator=generator), size), size)
+        expected = taken(source.between(0, count), kept)
+        for change in (Moved.of(kept, count), Fill.of(kept, count)):
+            own = Buffer(source.keys.clone(), source.values.clone())
+            target = own if same else Buffer.empty(*own.between(0, 0), count + 7)
+            change.carry_out(own, target)
+            for held, wanted in zip(target.between(0, size), expected, strict=True):
+                assert torch.equal(held, wanted)
 
 
 @pytest.mark.parametrize("order", ["gaps", "prompt"])

@@ -4,18 +4,64 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from locret.cache.buffer import Buffer
+from locret.cache.buffer import Buffer, Change
 from locret.cache.rotation import Move
 
 LEAST_AT_ONCE = 256  # units that are moved at a time, if no more are evicted
 
 
+def filling(kept: Tensor, units: int) -> Change:
+    """Units from beyond the kept ones go into evicted slots; the others stay where they are.
+
+    Args:
+        kept: [batch, kv_heads, kept]: the unit that is in each slot afterwards; slot i keeps unit i, or gets one from
+            beyond.
+        units: how many there are.
+    """
+    return Moved.of(kept, units) if kept.device.type == "cpu" else Fill.of(kept, units)
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """Gaps filled where values can be looked at: nothing is touched but what moves.
+
+    Attributes:
+        heads, units, slots: [moves] each: of which head (rows of the batch counted in) which unit goes to which slot.
+        size: kept units.
+        reads: units before.
+    """
+
+    heads: Tensor
+    units: Tensor
+    slots: Tensor
+    size: int
+    reads: int
+
+    @classmethod
+    def of(cls, kept: Tensor, units: int) -> Moved:
+        """See `filling`."""
+        size, comes = kept.shape[-1], kept.numpy().reshape(-1)
+        at = np.flatnonzero(comes >= size)
+        heads, slots = np.divmod(at, size)
+        return cls(torch.from_numpy(heads), torch.from_numpy(comes[at]), torch.from_numpy(slots), size, units)
+
+    def carry_out(self, source: Buffer, target: Buffer) -> None:
+        """Takes memory of as many units as move."""
+        if target is not source:
+            target.write(0, *source.between(0, self.size))
+        come, go = self.heads * source.slots + self.units, self.heads * target.slots + self.slots
+        for held, made in ((source.keys, target.keys), (source.values, target.values)):
+            width = held.shape[-1]
+            made.view(-1, width).index_copy_(0, go, held.view(-1, width).index_select(0, come))
+
+
 @dataclass(frozen=True, slots=True)
 class Fill:
-    """Units from beyond the kept ones go into evicted slots; the others stay where they are.
+    """Gaps filled without waiting for a device to say how many there are: every unit beyond is written somewhere.
 
     Attributes:
         slots: [batch, kv_heads, beyond] int32: where each unit beyond goes; its own slot if it is evicted.
@@ -27,7 +73,7 @@ class Fill:
 
     @classmethod
     def of(cls, kept: Tensor, units: int) -> Fill:
-        """From the units that are in each slot afterwards: slot i keeps unit i, or gets one from beyond the kept."""
+        """See `filling`."""
         size = kept.shape[-1]
         slots = torch.arange(units, dtype=torch.int32, device=kept.device).expand(*kept.shape[:-1], units).clone()
         slots.scatter_(-1, kept, torch.arange(size, dtype=torch.int32, device=kept.device).expand_as(kept))

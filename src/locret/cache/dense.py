@@ -9,7 +9,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from locret.cache.buffer import Buffer, Change, Part
-from locret.cache.changes import Compact, Fill, Turn, taken
+from locret.cache.changes import Compact, Turn, filling, taken
 from locret.cache.dynamic import Dynamic
 from locret.cache.room import Room
 from locret.cache.rotation import Move
@@ -94,7 +94,7 @@ class Dense:
 
     def fill(self, kept: Tensor) -> Dense:
         """Only the units at `kept`, which is in slot order (`select_slots`): most stay where they are."""
-        return self._changed(Fill.of(kept, self.units), kept.shape[-1])
+        return self._changed(filling(kept, self.units), kept.shape[-1])
 
     def map_keys(self, change: Move) -> Dense:
         """With the keys moved."""
