@@ -1,6 +1,6 @@
 """Selection: which units of every KV head stay, given their scores. Nothing is sorted, and CUDA is not waited for.
 
-On the CPU numpy does the same in a third of the time: `locret.policies.selection_host`.
+On the CPU numpy does the same in half of the time: `locret.policies.selection_host`.
 """
 
 from __future__ import annotations
