@@ -10,6 +10,7 @@ from torch import Tensor
 
 from locret.cache.buffer import Buffer, Change
 from locret.cache.rotation import Move
+from locret.policies.selection_host import has_values
 
 LEAST_AT_ONCE = 256  # units that are moved at a time, if no more are evicted
 
@@ -22,7 +23,7 @@ def filling(kept: Tensor, units: int) -> Change:
             beyond.
         units: how many there are.
     """
-    return Moved.of(kept, units) if kept.device.type == "cpu" else Fill.of(kept, units)
+    return Moved.of(kept, units) if has_values(kept) else Fill.of(kept, units)
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,7 +44,7 @@ def keep_mask(scores: Tensor, size: int, protect: int = 0, positions: Tensor | N
     if units == size:
         return torch.ones_like(scores, dtype=torch.bool)
     newest = min(protect, size)
-    if scores.device.type == "cpu":
+    if selection_host.has_values(scores):
         return selection_host.keep_mask(scores, size, newest, positions)
     return keep_mask_queued(scores, size, newest, positions)
 
@@ -68,7 +68,7 @@ def keep_mask_queued(scores: Tensor, size: int, newest: int, positions: Tensor |
 
 def ascending(keep: Tensor, size: int) -> Tensor:
     """The `size` units that a mask [batch, kv_heads, units] keeps: indices [batch, kv_heads, size], ascending."""
-    return selection_host.ascending(keep, size) if keep.device.type == "cpu" else ascending_queued(keep, size)
+    return selection_host.ascending(keep, size) if selection_host.has_values(keep) else ascending_queued(keep, size)
 
 
 def select_slots(keep: Tensor, size: int) -> Tensor:
@@ -81,7 +81,7 @@ def select_slots(keep: Tensor, size: int) -> Tensor:
     Returns:
         [batch, kv_heads, size]: which unit is in each slot.
     """
-    if keep.device.type == "cpu":
+    if selection_host.has_values(keep):
         return selection_host.select_slots(keep, size)
     return select_slots_queued(keep, size)
 

@@ -11,6 +11,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 
+def has_values(tensor: Tensor) -> bool:
+    """Whether values can be looked at without waiting: on the CPU, but for tensors that only pretend to have any."""
+    return tensor.device.type == "cpu" and type(tensor) is Tensor
+
+
 def keep_mask(scores: Tensor, size: int, newest: int, positions: Tensor | None) -> Tensor:
     """Which `size` units to keep, fewer than there are, the `newest` (at most `size`) in any case."""
     units = scores.shape[-1]
