@@ -44,7 +44,7 @@ PositionsOption = Annotated[
     str, typer.Option("--positions", help="'true', or 'compact' for prompts longer than the model's window.")
 ]
 StaticOption = Annotated[
-    bool, typer.Option("--static", help="Write in static shapes, on CUDA by a recorded graph: docs/speed.md.")
+    bool, typer.Option("--static", help="Write in static shapes, on CUDA by a recorded graph (docs/generation.md).")
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, nothing else there.")]
 
