@@ -7,10 +7,11 @@ from pathlib import Path
 
 from rich.console import Console
 
+from locret.errors import LocretError
 from locret.eval.benchmarks.jsonl import write_jsonl
 from locret.eval.planning import parse_shard
 from recipes.report.document import write
-from recipes.report.run import gather, parts, run
+from recipes.report.run import check_kept, gather, parts, run
 
 ROWS = Path(__file__).parent / "results"  # all rows, with settings and intervals; predictions stay in --runs
 
@@ -30,6 +31,10 @@ def main() -> None:
         if not arguments.only or part.name in arguments.only:
             run(part, arguments.runs, parse_shard(arguments.shard), console)
     if not arguments.evaluate:
+        try:
+            check_kept(every, arguments.runs, ROWS)
+        except LocretError as error:
+            raise SystemExit(str(error)) from None
         write(every, arguments.runs)
         for part in every:
             if rows := gather(part, arguments.runs):

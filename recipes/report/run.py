@@ -11,6 +11,7 @@ from typing import Any
 from rich.console import Console
 
 from locret.cli.evaluating import Job, evaluate
+from locret.errors import LocretError
 from locret.eval.grid import Grid, parse_budget, size_of
 from locret.eval.merging import merge
 from locret.eval.planning import Shard
@@ -41,6 +42,10 @@ class Part:
     def jobs(self, shard: Shard) -> list[Job]:
         """The evaluations of a share of it, with the built-in model."""
         return [Job("builtin", None, names, grid, None, Data(), "auto", "auto", shard) for names, grid in self.grids]
+
+    def asks_for(self, row: Row) -> bool:
+        """Whether a row is of this part as it is configured now."""
+        return any(_wanted(row, names, grid) for names, grid in self.grids)
 
 
 def parts(path: Path = CONFIGURATION) -> list[Part]:
@@ -92,7 +97,34 @@ def gather(part: Part, runs: Path) -> list[Row]:
     """
     shares = sorted((runs / part.name).glob("*-of-*"))
     rows = merge(shares, together(part, runs)) if shares else []
-    return in_order(part, [row for row in rows if any(_wanted(row, names, grid) for names, grid in part.grids)])
+    return in_order(part, [row for row in rows if part.asks_for(row)])
+
+
+def check_kept(every: Sequence[Part], runs: Path, written: Path) -> None:
+    """Refuse a report with less in it than the last one: results that are elsewhere, or not there yet.
+
+    Args:
+        every: the parts of the report.
+        runs: where they were evaluated.
+        written: the folder with the rows of the last report.
+
+    Raises:
+        LocretError: nothing was evaluated at all, or rows that are still asked for are missing.
+    """
+    missing, found = [], 0
+    for part in every:
+        cells = {row.cell for row in gather(part, runs)}
+        found += len(cells)
+        path = written / f"{part.name}.jsonl"
+        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+        before = [row for row in (Row.from_json(json.loads(line)) for line in lines) if part.asks_for(row)]
+        if lost := sum(row.cell not in cells for row in before):
+            missing.append(f"{lost} of {len(before)} rows of {part.name}")
+    if missing or not found:
+        raise LocretError(
+            f"{runs} lacks {', '.join(missing) or 'every row'}, so no report was written: evaluate first "
+            "(python -m recipes.report --evaluate goes on where it stopped), or name the right folder with --runs"
+        )
 
 
 def _wanted(row: Row, names: Sequence[str], grid: Grid) -> bool:

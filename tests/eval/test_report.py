@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
+from locret.errors import LocretError
+from locret.eval.benchmarks.jsonl import write_jsonl
 from locret.eval.planning import Shard
+from recipes.report import __main__ as command
 from recipes.report.document import write
 from recipes.report.pooled import pooled
-from recipes.report.run import gather, parts, run, together
+from recipes.report.run import check_kept, gather, parts, run, together
 from recipes.report.sizes import held, units_for
 from recipes.report.tables import wins
 
@@ -63,6 +67,12 @@ def test_the_whole_report(configuration: Path, tmp_path: Path) -> None:
     assert ahead == pytest.approx(ours.score()[0] - theirs.score()[0])
     assert low <= ahead <= high
     assert ours.ahead_of(ours) == (0, 0, 0)
+    write_jsonl(out.parent / "last.jsonl", [row.as_json() for row in rows])
+    check_kept(every, runs, out.parent)
+    shutil.rmtree(together(every[0], runs))
+    shutil.rmtree(runs / "last" / "1-of-2")
+    with pytest.raises(LocretError, match="10 of 20 rows of last"):
+        check_kept(every, runs, out.parent)
     worse = {key: {**line, "score": 0} for key, line in ours.lines.items()}
     better = {key: {**line, "score": 1} for key, line in ours.lines.items()}
     [first, *_] = ours.lines
@@ -70,6 +80,16 @@ def test_the_whole_report(configuration: Path, tmp_path: Path) -> None:
     assert once.ahead_of(replace(ours, lines=worse))[:2] == (12.5, 0)  # one more of eight may be chance
     told = wins([replace(ours, lines=worse), replace(theirs, lines=better)])
     assert told == ["random at 256 of 512 units: +100.0 points (+100.0 to +100.0)"]
+
+
+def test_without_results_nothing_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(command, "write", lambda *given: pytest.fail("the report was written"))
+    monkeypatch.setattr("sys.argv", ["report", "--write", "--runs", str(tmp_path / "nowhere")])
+    with pytest.raises(SystemExit, match=r"rows of question_last, .* no report was written") as stopped:
+        command.main()
+    assert str(tmp_path / "nowhere") in str(stopped.value)
+    with pytest.raises(LocretError, match="every row"):
+        check_kept(parts(), tmp_path / "nowhere", tmp_path)
 
 
 @pytest.mark.parametrize("method", ["locret", "locret+quant8", "locret+quant4", "locret+merge_v"])
