@@ -43,9 +43,11 @@ def read(length: int, policy_name: str) -> dict[str, Any]:
     import torch
 
     import locret
+    from locret.allocator import hold_memory
     from locret.engine.memory import peak_memory_bytes
     from locret.policies import policy_options
 
+    hold_memory()  # as the command line does
     model, tokenizer, heads = locret.load_builtin()
     policy = locret.get_policy(policy_name, **({"heads": heads} if "heads" in policy_options(policy_name) else {}))
     budget = locret.Budget(**BUDGET) if policy.evicts else locret.Budget(**{**BUDGET, "size": length})

@@ -18,6 +18,7 @@ from typing import Any
 from benchmarks.document import SPEED, fill
 from benchmarks.speed_bounds import bounds
 from benchmarks.speed_tables import document
+from locret.allocator import hold_memory
 from locret.errors import LocretError
 from locret.files import write_text_whole
 
@@ -83,11 +84,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     config = json.loads(options.config.read_text(encoding="utf-8"))
     result = json.loads(options.out.read_text(encoding="utf-8")) if options.out.exists() else {"parts": {}}
     parts = parts_of(config)
+    held = hold_memory()  # as the command line does
     for name in chosen(list(parts), options.only):
         from benchmarks.machine import describe_machine
 
         print(name, file=sys.stderr, flush=True)
-        machine = describe_machine()
+        machine = describe_machine() | {"memory_held": held}
         result["parts"][name] = {"config": settings_of(name, config), "machine": machine, **parts[name]()}
         result["bounds"] = [bound.as_json() for bound in bounds(result["parts"], config["bounds"])]
         write_text_whole(options.out, json.dumps(result, indent=1) + "\n")

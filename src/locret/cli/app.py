@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import typer
 
+from locret.allocator import hold_memory
 from locret.cli.bench import bench_command
 from locret.cli.common import guarded
 from locret.cli.convert import convert_command
@@ -41,6 +42,7 @@ for _name, _command in COMMANDS.items():
 
 def main() -> None:
     """Run the command line; exits 0 on success, 1 on failure, 2 on bad usage."""
+    hold_memory()
     app(prog_name="locret")
 
 
