@@ -25,11 +25,12 @@ from torch.nn.functional import linear
 
 import locret
 from benchmarks.tensor_peak import TensorPeak
+from locret.cache.fillings import HostFilling, QueuedFilling, filling
 from locret.cache.keeping import fills_gaps
 from locret.cache.room import Room
 from locret.cache.storage import Storage, get_storage, in_place
 from locret.files import write_text_whole
-from locret.policies.selection import ascending, keep_mask, keep_mask_queued, select_slots, select_slots_queued
+from locret.policies.selection import ascending, keep_mask, keep_mask_queued
 
 RESULTS = Path(__file__).parent / "results" / "buffers.json"
 STORAGES = ("dynamic", "dense")
@@ -138,10 +139,10 @@ def parts(rounds: int) -> dict[str, Any]:
             rounds,
             {
                 "choose, by values": lambda s=scores, n=size, a=ages: timed(  # type: ignore[misc]
-                    lambda: select_slots(keep_mask(s, n, 32, a), n)
+                    lambda: HostFilling.of(keep_mask(s, n, 32, a)[None], n)
                 ),
                 "choose, queued": lambda s=scores, n=size, a=ages: timed(  # type: ignore[misc]
-                    lambda: select_slots_queued(keep_mask_queued(s, n, 32, a), n)
+                    lambda: QueuedFilling.of(keep_mask_queued(s, n, 32, a)[None], n)
                 ),
                 "evict, new tensors": lambda a=(heads, dim, size, chunk), k=keep: _evict("dynamic", a, k, True),  # type: ignore[misc]
                 "evict, moved together": lambda a=(heads, dim, size, chunk), k=keep: _evict("dense", a, k, True),  # type: ignore[misc]
@@ -177,18 +178,15 @@ def _evict(name: str, sizes: tuple[int, int, int, int], keep: Tensor, ordered: b
     storage = storage.append(*torch.randn(2, 1, heads, size + chunk, dim))
     roomy = None
     began = time.perf_counter()
-    if ordered:
-        storage = storage.evict(ascending(keep, size), keep.float())
-    else:
-        storage = _filled(storage, select_slots(keep, size))
+    storage = storage.evict(ascending(keep, size), keep.float()) if ordered else _filled(storage, keep, size)
     storage.read()
     return time.perf_counter() - began
 
 
-def _filled(storage: Storage, kept: Tensor) -> Storage:
+def _filled(storage: Storage, keep: Tensor, size: int) -> Storage:
     roomy = in_place(storage)
     assert roomy is not None
-    return roomy.fill(kept)
+    return roomy.fill(filling(keep[None], size).change(0))
 
 
 def _apart(weight: Tensor, given: tuple[Tensor, ...]) -> Tensor:

@@ -16,7 +16,7 @@ from torch.utils._pytree import tree_leaves
 
 import locret
 from locret.cache.buffer import Buffer
-from locret.cache.changes import Fill, Moved
+from locret.cache.fillings import HostFilling, QueuedFilling, filling
 from locret.cache.room import Room, room_for
 from locret.cache.rotation import Move, Rotation
 from locret.cache.storage import Storage, get_storage, in_place, list_storages
@@ -55,8 +55,7 @@ def gone_on(name: str, held: Lists, storage: Storage, chance: random.Random) -> 
     if step == "evict":
         keep = keep_mask(torch.rand(rows, HEADS, count, generator=generator), size)
         if roomy is not None and chance.random() < 0.6:
-            kept = select_slots(keep, size)
-            return roomy.fill(kept), taken(held, kept)
+            return roomy.fill(filling(keep[None], size).change(0)), taken(held, select_slots(keep, size))
         kept = ascending(keep, size)
         return storage.evict(kept, torch.zeros(rows, HEADS, count)), taken(held, kept)
     if step == "first" and roomy is not None:
@@ -102,11 +101,11 @@ def grown(generator: torch.Generator, room: int = 64) -> Storage:
     return roomy.with_room(Room(room, room)).append(*units(40, generator))
 
 
-def filled(storage: Storage, kept: Tensor) -> Storage:
+def filled(storage: Storage, keep: Tensor, size: int) -> Storage:
     """With its gaps filled; nothing here holds on to the old value."""
     roomy = in_place(storage)
     assert roomy is not None
-    return roomy.fill(kept)
+    return roomy.fill(filling(keep[None], size).change(0))
 
 
 def memory_of(storage: Storage) -> int:
@@ -119,7 +118,7 @@ def test_a_lone_value_goes_on_in_its_memory() -> None:
     before = memory_of(storage)
     for _ in range(5):
         storage = storage.append(*units(24, generator))
-        storage = filled(storage, select_slots(keep_mask(torch.rand(ROWS, HEADS, 64, generator=generator), 40), 40))
+        storage = filled(storage, keep_mask(torch.rand(ROWS, HEADS, 64, generator=generator), 40), 40)
         assert memory_of(storage) == before
 
 
@@ -143,7 +142,7 @@ def test_views_of_attention_outlive_the_eviction() -> None:
     storage = grown(generator)
     keys, values = storage.recall(40, None)
     before = keys.clone(), values.clone()
-    storage = filled(storage, select_slots(keep_mask(torch.rand(ROWS, HEADS, 40, generator=generator), 20), 20))
+    storage = filled(storage, keep_mask(torch.rand(ROWS, HEADS, 40, generator=generator), 20), 20)
     assert torch.equal(keys, before[0])
     assert torch.equal(values, before[1])
     storage.read()
@@ -216,9 +215,13 @@ def test_both_ways_to_fill_gaps_are_the_same(count: int, size: int, same: bool) 
     generator = torch.Generator().manual_seed(count + size)
     for _ in range(20):
         source = Buffer(*units(count + 3, generator))
-        kept = select_slots(keep_mask(torch.rand(ROWS, HEADS, count, generator=generator), size), size)
-        expected = taken(source.between(0, count), kept)
-        for change in (Moved.of(kept, count), Fill.of(kept, count)):
+        keep = keep_mask(torch.rand(2, ROWS, HEADS, count, generator=generator), size)
+        kept = select_slots(keep, size)
+        expected, state = taken(source.between(0, count), kept[1]), torch.rand(keep.shape, generator=generator)
+        for moves in (HostFilling.of(keep, size), QueuedFilling.of(keep, size)):
+            assert torch.equal(moves.filled(state), state.gather(-1, kept))
+            change = moves.change(1)
+            assert (change.leaves, change.reads) == (size, count)
             own = Buffer(source.keys.clone(), source.values.clone())
             target = own if same else Buffer.empty(*own.between(0, 0), count + 7)
             change.carry_out(own, target)
@@ -235,9 +238,8 @@ def test_an_eviction_allocates_no_more_than_a_chunk(order: str) -> None:
     storage = roomy.with_room(Room(size + chunk, size + chunk)).append(*torch.randn(2, 1, 2, size + chunk, dim))
     keep = keep_mask(torch.rand(1, 2, size + chunk, generator=generator), size)
     one_chunk = 2 * chunk * dim * 4
-    kept = select_slots(keep, size) if order == "gaps" else ascending(keep, size)
     with sizes() as made:
-        storage = filled(storage, kept) if order == "gaps" else storage.evict(kept, keep.float())
+        storage = filled(storage, keep, size) if order == "gaps" else storage.evict(ascending(keep, size), keep.float())
         storage.read()
     assert made, "nothing was counted"
     assert max(made) <= one_chunk

@@ -59,8 +59,8 @@ def raw_keys(positions: torch.Tensor) -> torch.Tensor:
     return torch.stack([positions * 0.25, torch.ones_like(positions), positions * -0.5, positions * 0.0 + 2], -1)
 
 
-def read(cache: locret.BudgetCache, tokens: int) -> list[int]:
-    """What a forward pass of `tokens` does to the cache, without a model behind it."""
+def read(cache: locret.BudgetCache, tokens: int, together: bool = False) -> list[int]:
+    """What a forward pass of `tokens` does to the cache, without a model behind it; layers are cut together or not."""
     pieces = cache.plan(tokens)
     if tokens > 1:
         cache.make_room()
@@ -73,10 +73,13 @@ def read(cache: locret.BudgetCache, tokens: int) -> list[int]:
         new = torch.arange(cache.tokens_seen, cache.tokens_seen + piece).float().expand(1, HEADS, piece)
         spots = torch.arange(start, start + piece).expand(1, HEADS, piece)
         keys = cache.reading.rotations[0].rotate(raw_keys(new), spots)
+        if together:
+            cache.reading.cuts.begin()
         for layer in range(LAYERS):
             stored = cache.layers[layer].storage.units
             seen_keys, seen_values = cache.update(keys, raw_keys(new), layer)
             assert seen_keys.shape[-2] == seen_values.shape[-2] == stored + piece  # the pass sees all of itself
+        cache.reading.cuts.end()
     return pieces
 
 
@@ -124,10 +127,10 @@ steps = st.lists(
 @settings(max_examples=3000, deadline=None, derandomize=True)
 @given(
     budget=budgets, seed=st.integers(0, 1000), steps=steps, any_order=st.booleans(),
-    storage=st.sampled_from(["dense", "dense", "dynamic"]),
+    storage=st.sampled_from(["dense", "dense", "dynamic"]), together=st.booleans(),
 )  # fmt: skip
 def test_any_reading_keeps_what_the_naive_cache_keeps(
-    budget: locret.Budget, seed: int, steps: list[tuple[str, int]], any_order: bool, storage: str
+    budget: locret.Budget, seed: int, steps: list[tuple[str, int]], any_order: bool, storage: str, together: bool
 ) -> None:
     policy = Coarse(seed, any_order)
     cache = locret.BudgetCache(model(), policy=policy, budget=budget, storage=storage)
@@ -139,12 +142,12 @@ def test_any_reading_keeps_what_the_naive_cache_keeps(
             pairs.append((cache.fork(), naive.fork()))
         elif action == "prompt":
             cache.begin_turn(amount)
-            assert read(cache, amount) == naive.prompt(amount)
+            assert read(cache, amount, together) == naive.prompt(amount)
         elif action == "chunk":
-            assert read(cache, amount) == naive.chunk(amount)
+            assert read(cache, amount, together) == naive.chunk(amount)
         elif action == "decode":
             for _ in range(amount % 17):
-                assert read(cache, 1) == naive.chunk(1)
+                assert read(cache, 1, together) == naive.chunk(1)
         elif naive.can_crop(amount % 9):
             naive.crop(amount % 9)
             cache.crop(-(amount % 9))

@@ -8,7 +8,6 @@ chosen without.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -40,7 +39,7 @@ def moved(module: nn.Module, device: Any = None, dtype: torch.dtype | None = Non
 
 @pytest.fixture
 def pretended(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(Tensor, "isnan", lambda tensor: SimpleNamespace(any=lambda: False))
+    monkeypatch.setattr(Tensor, "isnan", lambda tensor: False)
     monkeypatch.setattr(nn.Module, "to", moved)
     with FakeTensorMode(), torch.no_grad():
         yield

@@ -13,7 +13,6 @@ from locret.policies.selection import (
     pin_newest,
     select,
     select_slots,
-    select_slots_queued,
 )
 
 
@@ -64,11 +63,23 @@ def test_units_in_any_order_are_selected_by_their_positions(levels: int, units: 
         )
         kept, slots = ascending(keep, size), select_slots(keep, size)
         assert torch.equal(order.gather(-1, kept).sort(dim=-1).values, expected)
-        assert torch.equal(slots, select_slots_queued(keep, size))
         assert torch.equal(slots.sort(dim=-1).values, kept)
         assert bool(((slots == torch.arange(size)) | (slots >= size)).all())  # who stays, stays in place
         pinned = pin_newest(scores.gather(-1, order), protect, 7 * order)
         assert torch.equal(pinned, pin_newest(scores, protect).gather(-1, order))
+
+
+@pytest.mark.parametrize("levels", [1, 3, 10**6])
+@pytest.mark.parametrize("units, size, recent", [(9, 1, 1), (50, 20, 7), (50, 45, 30), (8, 3, 8)])
+def test_the_newest_need_no_search_where_they_are_at_the_end(levels: int, units: int, size: int, recent: int) -> None:
+    generator = torch.Generator().manual_seed(units * size + recent)
+    for protect in range(recent + 3):  # two more than are at the end
+        scores = torch.randint(levels, (2, 3, units), generator=generator).float()
+        older = torch.rand(2, 3, units - recent, generator=generator).argsort(dim=-1)
+        positions = torch.cat([older, torch.arange(units - recent, units).expand(2, 3, -1)], dim=-1).int()
+        expected = keep_mask(scores, size, protect, positions)
+        assert torch.equal(keep_mask(scores, size, protect, positions, recent), expected)
+        assert torch.equal(keep_mask_queued(scores, size, min(protect, size), positions, recent), expected)
 
 
 @pytest.mark.gpu

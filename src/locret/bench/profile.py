@@ -22,6 +22,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from locret.attention.select import attentions
 from locret.bench.contestants import Engined
 from locret.bench.measure import synchronise
+from locret.cache.cuts import Cuts
 from locret.cache.layer import BudgetLayer
 from locret.models.families import attention_modules, decoder_of, family_of
 
@@ -80,7 +81,8 @@ def ranges(contestant: Engined) -> Iterator[None]:
         for module, name in _modules(engine.model):
             _range_module(stack, module, name)
         _replace(stack, BudgetLayer, "update", updating.whole)
-        _replace(stack, BudgetLayer, "cut", lambda cut: updating.part(cut, "eviction"))
+        for owner, method in ((Cuts, "carry_out"), (BudgetLayer, "cut_in_order")):
+            _replace(stack, owner, method, lambda cut: updating.part(cut, "eviction"))
         _replace(stack, type(engine.policy), "score", lambda score: updating.part(score, "scores"))
         if engine.attention:
             _range_attention(stack, attentions.get(engine.attention))

@@ -65,10 +65,16 @@ class Change(Protocol):
 
     Attributes:
         reads: slots that are read.
+        leaves: units that there are afterwards.
     """
 
     @property
     def reads(self) -> int:
+        """See above."""
+        ...
+
+    @property
+    def leaves(self) -> int:
         """See above."""
         ...
 

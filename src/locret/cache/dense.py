@@ -9,7 +9,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from locret.cache.buffer import Buffer, Change, Part
-from locret.cache.changes import Compact, Turn, filling, taken
+from locret.cache.changes import Compact, Turn, taken
 from locret.cache.dynamic import Dynamic
 from locret.cache.room import Room
 from locret.cache.rotation import Move
@@ -90,15 +90,15 @@ class Dense:
 
     def evict(self, kept: Tensor, scores: Tensor) -> Dense:
         """Only the units at `kept`, in their order; the others are gone."""
-        return self._changed(Compact(kept.int(), self.units), kept.shape[-1])
+        return self._changed(Compact(kept.int(), self.units))
 
-    def fill(self, kept: Tensor) -> Dense:
-        """Only the units at `kept`, which is in slot order (`select_slots`): most stay where they are."""
-        return self._changed(filling(kept, self.units), kept.shape[-1])
+    def fill(self, gaps: Change) -> Dense:
+        """With evicted units' slots taken by kept ones from beyond; most units stay where they are."""
+        return self._changed(gaps)
 
     def map_keys(self, change: Move) -> Dense:
         """With the keys moved."""
-        return self._changed(Turn(change, self.units), self.units)
+        return self._changed(Turn(change, self.units))
 
     def select_batch(self, indices: Tensor) -> Dense:
         """Only the batch rows at `indices`, in buffers of their own."""
@@ -114,9 +114,11 @@ class Dense:
         assert self.part is not None, "nothing is stored yet"
         return self.part
 
-    def _changed(self, due: Change, units: int) -> Dense:
-        self.read()  # one change at a time
-        return replace(self, part=Part(self._stored.buffer, units, due))
+    def _changed(self, due: Change) -> Dense:
+        stored = self._stored
+        if stored.due is not None:
+            stored.read()  # one change at a time
+        return replace(self, part=Part(stored.buffer, due.leaves, due))
 
     def _holding(self, units: Dynamic) -> Dense:
         keys, values = units.read()

@@ -83,14 +83,18 @@ def _before_decoder(
     piece_kwargs = kwargs if at == 0 else _slice(kwargs, start, at, length)
     if cache.reading.frozen is not None:
         freeze(decoder, cache.reading.frozen)
-    return (), with_positions(decoder, piece_kwargs, cache, inputs[:, at:])
+    piece_kwargs = with_positions(decoder, piece_kwargs, cache, inputs[:, at:])
+    cache.reading.cuts.begin()
+    return (), piece_kwargs
 
 
 def _after_decoder(decoder: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
     thaw(decoder)
     cache: Any = kwargs.get("past_key_values")
-    if getattr(cache, "is_budgeted", False) and output is not None:
-        cache.finish_pass(lambda: surprise_of(decoder, output.last_hidden_state, kwargs.get("input_ids")))
+    if getattr(cache, "is_budgeted", False):
+        if output is not None:
+            cache.finish_pass(lambda: surprise_of(decoder, output.last_hidden_state, kwargs.get("input_ids")))
+        cache.reading.cuts.end()
     return replayed(cache, output)
 
 

@@ -8,7 +8,6 @@ from torch import Tensor
 from locret.cache.reading import Reading
 from locret.cache.room import room_for
 from locret.cache.storage import Storage, in_place
-from locret.policies.selection import ascending, keep_mask, select_slots
 
 
 def fills_gaps(storage: Storage, reading: Reading) -> bool:
@@ -20,31 +19,6 @@ def fills_gaps(storage: Storage, reading: Reading) -> bool:
     """
     free = reading.pads is None and reading.budget.positions == "true"
     return free and getattr(reading.policy, "any_order", False) and in_place(storage) is not None
-
-
-def keep_best(
-    storage: Storage, ranks: Tensor, scores: Tensor, positions: Tensor, size: int, protect: int, fills: bool
-) -> tuple[Storage, Tensor]:
-    """Keep the `size` units of the highest ranks, and in any case the newest `protect`.
-
-    Args:
-        storage: the units.
-        ranks: [batch, kv_heads, units], what the cut goes by.
-        scores: of the same shape, for a storage that does something with what is evicted.
-        positions: of the same shape.
-        size, protect: numbers of units.
-        fills: whether gaps are filled.
-
-    Returns:
-        The storage that is left, and which unit is at each index now: [batch, kv_heads, size].
-    """
-    roomy = in_place(storage) if fills else None
-    keep = keep_mask(ranks, size, protect, None if roomy is None else positions)
-    if roomy is None:
-        kept = ascending(keep, size)
-        return storage.evict(kept, scores), kept
-    kept = select_slots(keep, size)
-    return roomy.fill(kept), kept
 
 
 def keep_first(storage: Storage, count: int, positions: Tensor) -> Storage:

@@ -11,7 +11,8 @@ from torch.nn.functional import pad
 from transformers.cache_utils import CacheLayerMixin
 
 from locret.cache.asked import Asked
-from locret.cache.keeping import fills_gaps, keep_best, keep_first, with_room
+from locret.cache.cuts import check_numbers
+from locret.cache.keeping import fills_gaps, keep_first, with_room
 from locret.cache.plan import Stage, stage_of
 from locret.cache.reading import Arriving, Reading
 from locret.cache.rotation import Move
@@ -19,6 +20,7 @@ from locret.cache.slots import Packing, Slots
 from locret.cache.storage import Storage
 from locret.errors import LocretError
 from locret.policies.base import Units
+from locret.policies.selection import select
 
 
 class BudgetLayer(CacheLayerMixin):
@@ -92,7 +94,7 @@ class BudgetLayer(CacheLayerMixin):
             self.storage = with_room(self.storage, self.seen, self.reading)
         self.storage = self.storage.append(key_states, value_states)
         keys, values = self.storage.recall(new, self.arriving.queries)
-        arrived = torch.arange(self.seen, self.seen + new, dtype=torch.int32, device=keys.device)
+        arrived = self.reading.positions(self.seen, self.seen + new, keys.device)
         self.positions = torch.cat([self.positions, arrived.expand(*keys.shape[:2], new)], dim=-1)
         self.seen += new
         self.new = new
@@ -121,6 +123,8 @@ class BudgetLayer(CacheLayerMixin):
     def cut(self, size: int, protect: int, packing: Packing = Packing.DUE) -> None:
         """Keep the best `size` units of every KV head, the newest `protect` among them in any case.
 
+        Within a pass a layer that fills gaps waits for others, which then are cut with it (`Cuts`).
+
         Args:
             size, protect: numbers of units.
             packing: what becomes of the gaps, with compact positions.
@@ -130,21 +134,26 @@ class BudgetLayer(CacheLayerMixin):
         """
         if not self.reading.policy.evicts or self.scores is None or self.storage.units <= size:
             return
-        assert self.positions is not None
-        if self.scores.isnan().any():
-            raise LocretError(
-                f"policy {self.reading.policy.name!r} gave NaN scores in layer {self.index}: scores must be numbers "
-                "(damaged heads or an overflow: try another dtype, or load the heads again)"
-            )
-        ranks = self._without_padding(self.reading.policy.rank(self.scores, self._own_positions(), size))
-        self.storage, kept = keep_best(
-            self.storage, ranks, self.scores, self.positions, size, protect, fills_gaps(self.storage, self.reading)
-        )
-        self.positions = self.positions.gather(-1, kept)
-        self.scores = self.scores.gather(-1, kept)
+        if fills_gaps(self.storage, self.reading):
+            self.reading.cuts.add(self, size, protect)
+        else:
+            self.cut_in_order(size, protect, packing)
+
+    def cut_in_order(self, size: int, protect: int, packing: Packing) -> None:
+        """See `cut`; this layer for itself, the kept units in their order."""
+        assert self.scores is not None and self.positions is not None
+        check_numbers(self.scores, self)
+        kept = select(self.ranks(size), size, protect)
+        self.storage = self.storage.evict(kept, self.scores)
+        self.positions, self.scores = self.positions.gather(-1, kept), self.scores.gather(-1, kept)
         self.cut_at = self.seen
         if self.slots is not None:
             self.slots = self.slots.gather(kept, packing)
+
+    def ranks(self, size: int) -> Tensor:
+        """What a cut to `size` units goes by: [batch, kv_heads, units]."""
+        assert self.scores is not None
+        return self._without_padding(self.reading.policy.rank(self.scores, self._own_positions(), size))
 
     def read(self) -> tuple[Tensor, Tensor]:
         """All keys, rotated for where their units are now, and values: [batch, kv_heads, units, head_dim] each."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor
 
 from locret.cache.budget import Budget
+from locret.cache.cuts import Cuts
 from locret.cache.rotation import Rotation
 from locret.models.families import Projections
 from locret.models.queries import Queries
@@ -24,6 +26,8 @@ class Reading:
         pads: left padding of each batch row seen so far, [batch]; None without padding.
         next_slot: with compact positions the slot that the next token has while nothing is moved, [batch].
         frozen: LongRoPE's inverse frequencies for this run; None for other models.
+        cuts: the layers that wait to be cut.
+        latest: the positions that were made last (`positions`), and what for.
     """
 
     policy: Policy
@@ -33,6 +37,15 @@ class Reading:
     pads: Tensor | None = None
     next_slot: Tensor | None = None
     frozen: Tensor | None = None
+    cuts: Cuts = field(init=False, default_factory=Cuts)
+    latest: tuple[tuple[int, int, torch.device], Tensor] | None = field(init=False, default=None)
+
+    def positions(self, start: int, end: int, device: torch.device) -> Tensor:
+        """The prompt's positions from `start` to `end`, [tokens] int32; made once for all layers of a pass."""
+        if self.latest is None or self.latest[0] != (start, end, device):
+            made = torch.arange(start, end, dtype=torch.int32, device=device)
+            self.latest = (start, end, device), made
+        return self.latest[1]
 
     def protected(self) -> int:
         """How many of the newest units a middle chunk keeps unconditionally.

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Protocol, TypeVar, cast, runtime_checkable
 from torch import Tensor, nn
 
 from locret.cache.budget import Budget
+from locret.cache.buffer import Change
 from locret.cache.room import Room
 from locret.cache.rotation import Move
 from locret.models.queries import Queries
@@ -109,13 +110,8 @@ class InPlace(Protocol):
         """Only the first `count` units; nothing is copied."""
         ...
 
-    def fill(self, kept: Tensor) -> Storage:
-        """Only the units at `kept`; the others are gone.
-
-        Args:
-            kept: [batch, kv_heads, kept], in slot order (`locret.policies.selection.select_slots`): a unit below `kept`
-                stays where it is, and the gaps are filled by those from beyond.
-        """
+    def fill(self, gaps: Change) -> Storage:
+        """Only the units that `gaps` leaves, most of them where they are (`locret.cache.fillings`)."""
         ...
 
 

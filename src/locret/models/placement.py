@@ -56,6 +56,11 @@ def is_plain(weight: Any) -> bool:
     return type(weight) in (Tensor, nn.Parameter) and not weight.is_meta and weight.dtype in PLAIN
 
 
+def has_values(tensor: Tensor) -> bool:
+    """Whether values can be looked at without waiting: on the CPU, but for tensors that only pretend to have any."""
+    return tensor.device.type == "cpu" and type(tensor) is Tensor
+
+
 def weights_of(modules: Iterable[nn.Module]) -> Iterator[Tensor | None]:
     """The weight of each module, fetched for the moment where it is offloaded; None for a module without."""
     for module in modules:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from locret.models.placement import has_values
 from locret.policies import selection_host
 
 _PINNED = torch.iinfo(torch.int64).max
@@ -24,7 +25,7 @@ def select(scores: Tensor, size: int, protect: int = 0) -> Tensor:
     return ascending(keep_mask(scores, size, protect), size)
 
 
-def keep_mask(scores: Tensor, size: int, protect: int = 0, positions: Tensor | None = None) -> Tensor:
+def keep_mask(scores: Tensor, size: int, protect: int = 0, positions: Tensor | None = None, recent: int = 0) -> Tensor:
     """Which `size` units to keep in every KV head.
 
     The newest `protect` units are kept whatever their scores; the other places go to the highest scores. Among equal
@@ -35,7 +36,8 @@ def keep_mask(scores: Tensor, size: int, protect: int = 0, positions: Tensor | N
         size: how many to keep, 0 < size <= units.
         protect: how many of the newest are kept unconditionally, at most `size`.
         positions: [batch, kv_heads, units], whole numbers from -1 on, no two of a head alike: where each unit is in the
-            prompt; None for units in its order.
+            in the prompt; None for units in its order.
+        recent: so many units at the end are known to be newer than the others, and in order.
 
     Returns:
         [batch, kv_heads, units], True `size` times in every head.
@@ -44,12 +46,12 @@ def keep_mask(scores: Tensor, size: int, protect: int = 0, positions: Tensor | N
     if units == size:
         return torch.ones_like(scores, dtype=torch.bool)
     newest = min(protect, size)
-    if selection_host.has_values(scores):
-        return selection_host.keep_mask(scores, size, newest, positions)
-    return keep_mask_queued(scores, size, newest, positions)
+    if has_values(scores):
+        return selection_host.keep_mask(scores, size, newest, positions, recent)
+    return keep_mask_queued(scores, size, newest, positions, recent)
 
 
-def keep_mask_queued(scores: Tensor, size: int, newest: int, positions: Tensor | None) -> Tensor:
+def keep_mask_queued(scores: Tensor, size: int, newest: int, positions: Tensor | None, recent: int = 0) -> Tensor:
     """`keep_mask` for size < units and newest <= size, in operations that no value has to be waited for."""
     units = scores.shape[-1]
     ages = torch.arange(units, device=scores.device).expand_as(scores) if positions is None else positions
@@ -57,9 +59,9 @@ def keep_mask_queued(scores: Tensor, size: int, newest: int, positions: Tensor |
     bits = (scores.float() + 0.0).view(torch.int32)  # -0.0 + 0.0 is 0.0
     order = torch.where(bits < 0, bits ^ 0x7FFFFFFF, bits).long()
     order = (order << 32) + (0x7FFFFFFF - ages)
-    if positions is None:
+    if positions is None or newest <= recent:
         order[..., units - newest :] = _PINNED
-    elif newest:
+    else:
         order = order.masked_fill(positions >= _newest(positions, newest), _PINNED)
     # The losers are mostly fewer than those who stay.
     lost = order.topk(units - size, dim=-1, largest=False, sorted=False).values.amax(dim=-1, keepdim=True)
@@ -68,7 +70,7 @@ def keep_mask_queued(scores: Tensor, size: int, newest: int, positions: Tensor |
 
 def ascending(keep: Tensor, size: int) -> Tensor:
     """The `size` units that a mask [batch, kv_heads, units] keeps: indices [batch, kv_heads, size], ascending."""
-    return selection_host.ascending(keep, size) if selection_host.has_values(keep) else ascending_queued(keep, size)
+    return selection_host.ascending(keep, size) if has_values(keep) else ascending_queued(keep, size)
 
 
 def select_slots(keep: Tensor, size: int) -> Tensor:
@@ -81,13 +83,6 @@ def select_slots(keep: Tensor, size: int) -> Tensor:
     Returns:
         [batch, kv_heads, size]: which unit is in each slot.
     """
-    if selection_host.has_values(keep):
-        return selection_host.select_slots(keep, size)
-    return select_slots_queued(keep, size)
-
-
-def select_slots_queued(keep: Tensor, size: int) -> Tensor:
-    """`select_slots` in operations that no value has to be waited for."""
     units, device = keep.shape[-1], keep.device
     beyond = min(units - size, size)  # at most so many gaps
     stays, comes = keep[..., :size], keep[..., size:]
