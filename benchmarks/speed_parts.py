@@ -20,29 +20,31 @@ USES_HEADS = ("locret",)
 
 
 def prefill(subject: Subject, settings: dict[str, Any]) -> dict[str, Any]:
-    """Reading: all contestants in turns, beside the arithmetic that each of them needs."""
-    names = subject.settings.get("contestants", settings["contestants"])
-    rows = _read(subject, names, subject.length, settings["repeats"])
+    """Reading, beside the arithmetic that each needs: limit and locret in turns, then locret and its rivals in turns.
+
+    Limit and locret differ by less than single readings on a busy machine do, so each may read several times a round.
+    """
+    rivals, repeats = subject.settings.get("against", settings["against"]), settings["repeats"]
+    close = _read(subject, ["limit", "locret"], subject.length, repeats, subject.settings.get("turns", 1))
+    far = _read(subject, ["locret", *rivals], subject.length, repeats) if rivals else {}
+    rows = close | {name: far[name] for name in rivals}
     machine = measure_machine(CPU, subject.model.dtype)
     ideals = {
         name: roofline(
             subject.sizes, machine, subject.length, subject.budget,
             policy=PLAIN_POLICY.get(name, name), element=subject.model.dtype.itemsize,
             heads=subject.heads.active if name in USES_HEADS else 0,
-        ) for name in names
+        ) for name in rows
     }  # fmt: skip
     found: dict[str, Any] = {
         "machine_flops": machine.flops,
         "machine_bandwidth": machine.bandwidth,
         "rows": [{**_row(row, rows), **_ideal(ideals[row.policy], row)} for row in rows.values()],
+        "locret_over_limit": _ratio(prefill_ratio(close["locret"], close["limit"])),
+        "locret_over_limit_flops": ideals["locret"].flops / ideals["limit"].flops,
+        **{f"{name}_over_locret": _ratio(prefill_ratio(far[name], far["locret"])) for name in rivals},
     }
-    if {"locret", "limit"} <= rows.keys():
-        found["locret_over_limit"] = _ratio(prefill_ratio(rows["locret"], rows["limit"]))
-        found["locret_over_limit_flops"] = ideals["locret"].flops / ideals["limit"].flops
-    for rival in ("full", "transformers"):
-        if "locret" in rows and rival in rows:
-            found[f"{rival}_over_locret"] = _ratio(prefill_ratio(rows[rival], rows["locret"]))
-    if {"locret", "full"} <= rows.keys() and (measured := found["full_over_locret"]):
+    if measured := found.get("full_over_locret"):
         flops = ideals["full"].flops / ideals["locret"].flops
         found["full_over_locret_flops"] = flops
         found["flop_share"] = {what: measured[what] / flops for what in ("of_medians", "of_rounds")}
@@ -92,7 +94,7 @@ def decode(subject: Subject, settings: dict[str, Any]) -> dict[str, Any]:
 
 def rivals(subject: Subject, settings: dict[str, Any]) -> dict[str, Any]:
     """What each policy's scores cost: its reading over that of the limit."""
-    rows = _read(subject, settings["contestants"], settings["length"], settings["repeats"])
+    rows = _read(subject, settings["contestants"], settings["length"], settings["repeats"], settings.get("turns", 1))
     over = {name: _ratio(prefill_ratio(row, rows["limit"])) for name, row in rows.items() if name != "limit"}
     return {"rows": [_row(row, rows) for row in rows.values()], "over_limit": over}
 
@@ -105,14 +107,14 @@ def profile(subject: Subject) -> dict[str, Any]:
     return {"parts": [asdict(part) for part in profile_reading(own, subject.ids(subject.length), CPU)]}
 
 
-def _read(subject: Subject, names: list[str], length: int, repeats: int) -> dict[str, Row]:
+def _read(subject: Subject, names: list[str], length: int, repeats: int, turns: int = 1) -> dict[str, Row]:
     def watch(name: str, length: int, repeat: int) -> None:
         print(f"  {subject.name}: {name}, {length} tokens, round {repeat} of {repeats}", file=sys.stderr, flush=True)
 
     warm_up = min(length, 2 * subject.budget.chunk + subject.budget.local)
     found = compare(
         subject.contestants(names), subject.ids(length), repeats=repeats, new_tokens=1, device=CPU, warm_up=warm_up,
-        watch=watch,
+        turns=turns, watch=watch,
     )  # fmt: skip
     return {row.policy: row for row in found}
 

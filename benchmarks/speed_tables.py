@@ -99,11 +99,17 @@ def _heading(title: str, part: dict[str, Any]) -> str:
     shape = f", {subject['layers']} layers of {subject['shape']}" if "shape" in subject else ""
     units = ", ".join(f"{name} {value}" for name, value in budget.items())
     repeats = f"; {own['repeats']} rounds" if "repeats" in own else ""
+    repeats += f" of {turns} readings" if (turns := _turns(own)) > 1 else ""
     return (
         f"### {title}\n\n{own.get('length', subject['length']) if 'seen' not in own else own['seen']} tokens{shape}; "
         f"{units}{repeats}. {machine['processor']}, threads: {machine['threads']} of "
         f"{machine['cores']} cores, load before: {machine['load_before']}; torch {machine['torch']}, fp32."
     )
+
+
+def _turns(own: dict[str, Any]) -> int:
+    """How often each contestant reads in a round; limit and locret as often as the model's entry says."""
+    return int((own["subject"] if "against" in own else own).get("turns", 1))
 
 
 def _figures(row: dict[str, Any]) -> list[str]:

@@ -54,6 +54,15 @@ def test_they_take_turns() -> None:
     assert [(row.policy, row.length, len(row.runs)) for row in rows] == [("a", 9, 3), ("b", 9, 3)]
 
 
+def test_several_turns_of_a_round_are_one_run() -> None:
+    log: list[tuple[str, str, int]] = []
+    rows = compare([Fake("a", log), Fake("b", log)], [1] * 9, repeats=2, new_tokens=1, device=CPU, warm_up=2, turns=3)
+    assert "".join(name for name, *_ in log) == "ab" + "abbaab" + "baabba"  # there and back, on from round to round
+    assert [len(row.runs) for row in rows] == [2, 2]
+    runs = Run(1.0, 2.0, 3.0, 40, 50, 7), Run(3.0, 4.0, 8.0, 60, 30, 7)
+    assert Run.together(runs) == Run(2.0, 3.0, 5.5, 60, 50, 7)
+
+
 def test_one_without_room_is_left_out() -> None:
     log: list[tuple[str, str, int]] = []
     rows = compare([Fake("a", log), Fake("b", log, room=5)], [1] * 9, repeats=2, new_tokens=1, device=CPU, warm_up=4)

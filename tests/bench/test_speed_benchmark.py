@@ -16,8 +16,8 @@ from locret.plan.shapes import SHAPES
 
 BUDGET = {"size": 32, "chunk": 16, "stabilizers": 4, "local": 4}
 CONFIG: dict[str, Any] = {
-    "models": {"small": {"shape": "little", "layers": 1, "width": 8, "length": 90, "budget": BUDGET}},
-    "prefill": {"contestants": ["limit", "locret", "full", "transformers"], "repeats": 2},
+    "models": {"small": {"shape": "little", "layers": 1, "width": 8, "length": 90, "budget": BUDGET, "turns": 2}},
+    "prefill": {"against": ["full", "transformers"], "repeats": 2},
     "decode": {
         "model": "small", "seen": 120, "tokens": 3, "repeats": 2, "budget": {**BUDGET, "positions": "compact"},
     },
@@ -62,6 +62,7 @@ def test_every_part_is_measured_and_written_down(run: Any, tmp_path: Path, capsy
     by_name = {row["policy"]: row for row in reading["rows"]}
     assert by_name["full"]["flops"] == by_name["transformers"]["flops"] > by_name["locret"]["flops"]
     assert by_name["locret"]["flops"] > by_name["limit"]["flops"]  # its heads
+    assert len(reading["locret_over_limit"]["rounds"]) == len(reading["full_over_locret"]["rounds"]) == 2
     gain = reading["full_over_locret"]["of_rounds"] / reading["full_over_locret_flops"]
     assert reading["flop_share"]["of_rounds"] == pytest.approx(gain)
     many, few, static = parts["decode"]["rows"]

@@ -26,15 +26,9 @@ def attention_with_lse(
         )
         return output, lse
     if query.is_cuda and query.dtype in (torch.float16, torch.bfloat16):
-        groups = query.shape[1] // key.shape[1]
+        # As scaled_dot_product_attention does with enable_gqa: the kernel reads a KV head for its whole group.
         output, lse, *_ = torch.ops.aten._scaled_dot_product_flash_attention(
-            query,
-            key.repeat_interleave(groups, 1),
-            value.repeat_interleave(groups, 1),
-            0.0,
-            causal,
-            False,
-            scale=scaling,
+            query, key, value, 0.0, causal, False, scale=scaling
         )
         return output, lse
     return naive_attention_with_lse(query, key, value, scaling, causal)

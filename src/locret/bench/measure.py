@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from statistics import median
+from dataclasses import dataclass, fields
+from statistics import mean, median
 from typing import Any
 
 import torch
@@ -33,6 +33,12 @@ class Run:
     prefill_peak_bytes: int
     peak_bytes: int
     kv_bytes: int
+
+    @classmethod
+    def together(cls, runs: Sequence[Run]) -> Run:
+        """Several of one round as one: means of the seconds, the largest of the bytes."""
+        names = [field.name for field in fields(cls)]
+        return cls(*((mean if "seconds" in name else max)(getattr(run, name) for run in runs) for name in names))
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,11 +111,12 @@ def compare(
     new_tokens: int,
     device: torch.device,
     warm_up: int = 0,
+    turns: int = 1,
     watch: Watch = lambda name, length, repeat: None,
 ) -> list[Row]:
     """Let all contestants read the same prompt, in turns. One that runs out of memory is left out from then on.
 
-    Every other round goes back from the last to the first, lest one always comes behind what another leaves to it: a
+    Every other turn goes back from the last to the first, lest one always comes behind what another leaves to it: a
     slower clock, or memory in pieces.
 
     Args:
@@ -119,23 +126,28 @@ def compare(
         new_tokens: tokens of each answer.
         device: where the model is.
         warm_up: tokens that each of them reads before the first round.
+        turns: how often each of them reads in a round, which counts as one run (`Run.together`): on a busy machine
+            short readings scatter by more than they differ.
         watch: called with name, length and round before every run; gives a callback for its progress.
     """
     runs: dict[str, list[Run]] = {contestant.name: [] for contestant in contestants}
     gone: set[str] = set()
     for repeat in range(repeats + 1):
-        for contestant in contestants if repeat % 2 or not repeat else reversed(contestants):
-            name, prompt = contestant.name, ids if repeat else ids[:warm_up]
-            if name in gone or not prompt:
-                continue
-            progress = watch(name, len(ids), repeat) if repeat else None
-            try:
-                run = run_once(contestant, prompt, new_tokens, device, progress)
-            except torch.OutOfMemoryError:
-                gone.add(name)
-                continue
-            if repeat:
-                runs[name].append(run)
+        taken: dict[str, list[Run]] = {contestant.name: [] for contestant in contestants}
+        for turn in range(turns if repeat else 1):
+            back = repeat and (turns * (repeat - 1) + turn) % 2
+            for contestant in reversed(contestants) if back else contestants:
+                name, prompt = contestant.name, ids if repeat else ids[:warm_up]
+                if name in gone or not prompt:
+                    continue
+                progress = watch(name, len(ids), repeat) if repeat else None
+                try:
+                    taken[name].append(run_once(contestant, prompt, new_tokens, device, progress))
+                except torch.OutOfMemoryError:
+                    gone.add(name)
+        for name, own in taken.items():
+            if repeat and own:
+                runs[name].append(Run.together(own))
     return [Row(name, len(ids), new_tokens, () if name in gone else tuple(own)) for name, own in runs.items()]
 
 

@@ -89,14 +89,18 @@ def _attention(w: Work) -> Terms:
 
 
 def _attention_kernel(w: Work) -> Terms:
-    """What the kernel over stored units wants of its own: on CUDA keys and values of every query head."""
-    if not w.cuda or not w.at.stored:
+    """What the part over stored units wants of its own on CUDA in fp32, for which there is no flash kernel.
+
+    Keys and values of every query head, the matrix of scores, and two steps of its softmax.
+    """
+    if not w.cuda or not w.at.stored or w.element != FP32:
         return {}
     shown = w.unit.shown(w.at.stored, w.at.evicted)
-    repeated = 2 * shown * w.sizes.q_width * w.element
-    own = {"attention output": w.tokens(w.sizes.q_width), "repeated keys, values": repeated}
-    if w.element == FP32:  # no flash kernel: the matrix of scores, and two steps of its softmax
-        own["attention scores"] = 3 * w.at.new * shown * w.sizes.shapes.q_heads * FP32
+    own = {
+        "attention output": w.tokens(w.sizes.q_width),
+        "repeated keys, values": 2 * shown * w.sizes.q_width * w.element,
+        "attention scores": 3 * w.at.new * shown * w.sizes.shapes.q_heads * FP32,
+    }
     return {**_asking(w), **attended(w), **own}
 
 

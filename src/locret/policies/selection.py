@@ -35,8 +35,8 @@ def keep_mask(scores: Tensor, size: int, protect: int = 0, positions: Tensor | N
         scores: [batch, kv_heads, units], no NaN.
         size: how many to keep, 0 < size <= units.
         protect: how many of the newest are kept unconditionally, at most `size`.
-        positions: [batch, kv_heads, units], whole numbers from -1 on, no two of a head alike: where each unit is in the
-            in the prompt; None for units in its order.
+        positions: [batch, kv_heads, units], whole numbers from -1 on, no two of a head alike: where each unit is in
+            the prompt; None for units in its order.
         recent: so many units at the end are known to be newer than the others, and in order.
 
     Returns:
