@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from types import SimpleNamespace
 
 import pytest
 import torch
 
 import locret
-from locret.attention import list_attentions, split_attention, use_attention
+from locret.attention import cudnn, list_attentions, split_attention, use_attention
 from locret.attention.lse import attention_with_lse, merge, naive_attention_with_lse
 from tests.conftest import tiny_llama
 
@@ -54,6 +55,31 @@ def test_split_on_cuda_equals_the_masked_matrix(new: int, stored: int, dtype: to
     torch.testing.assert_close(
         output.cpu().float(), masked_reference(query, key, value), rtol=tolerance, atol=tolerance
     )
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("queries, keys, causal", [(256, 300, False), (256, 256, True), (100, 6000, False)])
+@pytest.mark.parametrize("groups", [1, 4])
+@pytest.mark.parametrize("head_dim", [64, 96, 128])
+def test_what_comes_often_is_computed_by_cudnn(
+    queries: int, keys: int, causal: bool, groups: int, head_dim: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cudnn, "CALLS", 2)
+    monkeypatch.setattr(cudnn, "_calls", Counter())
+    generator = torch.Generator().manual_seed(0)
+    shapes = [(2, queries, 8, head_dim), *2 * [(2, 8 // groups, keys + 40, head_dim)]]
+    query, key, value = (torch.randn(shape, generator=generator).cuda().bfloat16() for shape in shapes)
+    # As they come: heads of the query behind the tokens, keys and values in a buffer with room.
+    query, key, value = query.transpose(1, 2), key[..., :keys, :], value[..., :keys, :]
+    pays = [cudnn.pays(query, key, value, causal) for _ in range(3)]
+    hopper = torch.cuda.get_device_capability()[0] >= cudnn.HOPPER
+    assert pays == [False, False, hopper]
+    assert not cudnn.pays(query, key[..., 1:, :], value[..., 1:, :], causal)  # another shape
+    found = attention_with_lse(query, key, value, 0.3, causal)
+    expected = naive_attention_with_lse(query, key, value, 0.3, causal)
+    for ours, theirs in zip(found, expected, strict=True):
+        assert ours.shape == theirs.shape and ours.dtype == theirs.dtype
+        assert (ours.float() - theirs.float()).norm() / theirs.float().norm() < 1e-2
 
 
 def test_merging_three_parts_equals_one() -> None:

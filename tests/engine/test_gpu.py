@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from accelerate import dispatch_model
+from transformers import NoRepeatNGramLogitsProcessor
 
 import locret
 from tests.conftest import TINY_MODELS, make_policy, tiny_llama
@@ -66,15 +67,17 @@ def test_every_family_reads_in_half_precision(family: str, dtype: torch.dtype, p
 @pytest.mark.parametrize("family", ["llama", "phi3", "gemma3_text", "smollm3"])
 def test_layers_on_the_cpu_and_on_cuda_do_what_one_device_does(family: str, positions: str, main_device: str) -> None:
     budget = locret.Budget(size=40, chunk=32, stabilizers=8, local=10, positions=positions, decode_budget=4)
-    ids = torch.randint(1, 97, (1, 203), generator=torch.Generator().manual_seed(1))
+    # Every token but once: layer 0 scores equal tokens alike, and rounding would choose between them.
+    ids = 1 + torch.randperm(511, generator=torch.Generator().manual_seed(1))[None, :203]
+    once = [NoRepeatNGramLogitsProcessor(1)]
     places = {"model.layers.0": "cuda:0", "model.layers.1": "cpu", "model.layers.2": "cuda:0", "lm_head": "cpu"}
     results = []
     for split in (False, True):
-        model = TINY_MODELS[family]()
+        model = TINY_MODELS[family](vocab_size=512)
         parts = {f"model.{name}": "cpu" for name, _ in model.model.named_children() if name != "layers"}
         model = dispatch_model(model, {**parts, **places}, main_device=main_device) if split else model
         engine = locret.Engine(model, policy=make_policy("locret", model), budget=budget)
-        results.append(engine.generate(engine.prefill(ids), 20))
+        results.append(engine.generate(engine.prefill(ids), 20, processors=once))
     one, parted = (result.session for result in results)
     torch.testing.assert_close(parted.logits.cpu(), one.logits, rtol=1e-3, atol=1e-3)
     for layer in one.cache.budgeted:
@@ -92,3 +95,14 @@ def test_a_device_map_made_by_transformers(tmp_path: Path) -> None:
     result = engine.generate(engine.prefill(list(range(1, 200))), 5)
     assert len(result.token_ids) == 5
     assert result.stats.peak_memory_bytes > 0
+
+
+@pytest.mark.parametrize("broken", [0, 1, 2])
+@pytest.mark.parametrize("length", [100, 203])
+def test_scores_that_are_no_numbers_are_refused_before_the_prompt_is_read(broken: int, length: int) -> None:
+    model = tiny_llama().to("cuda")
+    policy = make_policy("locret", model)
+    policy.heads.layers[broken].fc2.weight.data.fill_(torch.nan)
+    engine = locret.Engine(model, policy=policy, budget=locret.Budget(size=40, chunk=32, stabilizers=8, local=10))
+    with pytest.raises(locret.LocretError, match=f"'locret' gave NaN scores in layer {broken}: scores must be numbers"):
+        engine.prefill(torch.randint(1, 97, (1, length)))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from locret.attention.cudnn import cudnn_attention_with_lse, pays
+
 
 def attention_with_lse(
     query: Tensor, key: Tensor, value: Tensor, scaling: float, causal: bool
@@ -26,6 +28,8 @@ def attention_with_lse(
         )
         return output, lse
     if query.is_cuda and query.dtype in (torch.float16, torch.bfloat16):
+        if pays(query, key, value, causal):
+            return cudnn_attention_with_lse(query, key, value, scaling, causal)
         # As scaled_dot_product_attention does with enable_gqa: the kernel reads a KV head for its whole group.
         output, lse, *_ = torch.ops.aten._scaled_dot_product_flash_attention(
             query, key, value, 0.0, causal, False, scale=scaling
@@ -50,8 +54,8 @@ def naive_attention_with_lse(
 
 def merge(parts: list[tuple[Tensor, Tensor]]) -> Tensor:
     """Attention over the union of disjoint sets of keys, from (output, log-sum-exp) over each of them."""
-    lses = torch.stack([lse for _, lse in parts])  # [parts, batch, heads, queries]
-    weights = (lses - lses.logsumexp(dim=0)).exp()
-    merged = sum(weight[..., None] * output.float() for weight, (output, _) in zip(weights, parts, strict=True))
-    assert isinstance(merged, Tensor)
-    return merged.to(parts[0][0].dtype)
+    output, lse = parts[0]
+    for other, more in parts[1:]:
+        weight = torch.sigmoid(more - lse)  # of the other: exp(more) / (exp(more) + exp(lse))
+        output, lse = torch.lerp(output, other, weight[..., None].to(output.dtype)), torch.logaddexp(lse, more)
+    return output

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from locret.cache.fillings import filling
+from locret.cache.numbers import Look, check_numbers
 from locret.cache.storage import in_place
-from locret.errors import LocretError
 from locret.policies.selection import keep_mask
 
 if TYPE_CHECKING:
@@ -34,6 +34,8 @@ class Cuts:
         size, protect: how many units each is to keep, and how many of the newest in any case.
         most: how many layers like these are cut at once.
         gathers: whether a pass is under way; without one no layer waits.
+        looks: looks at scores that have not arrived yet, as far as anybody knows.
+        before: how many of them are of earlier passes.
     """
 
     layers: list[BudgetLayer] = field(default_factory=list)
@@ -41,16 +43,27 @@ class Cuts:
     protect: int = 0
     most: int = 1
     gathers: bool = False
+    looks: list[Look] = field(default_factory=list)
+    before: int = 0
 
     def begin(self) -> None:
         """A pass begins. Layers that still wait are those of a pass that was broken off."""
         self.carry_out()
         self.gathers = True
 
-    def end(self) -> None:
-        """The pass is over, or broken off."""
+    def end(self, more: bool = False) -> None:
+        """The pass is over, or broken off.
+
+        Args:
+            more: whether the prompt goes on. Then a GPU still computes when the next pass is prepared, and scores are
+                looked at when that is over: waiting would leave the GPU without work.
+
+        Raises:
+            LocretError: a score is NaN.
+        """
         self.gathers = False
         self.carry_out()
+        self._check(self.before if more else len(self.looks))
 
     def add(self, layer: BudgetLayer, size: int, protect: int) -> None:
         """Cut a layer, now or before the pass is over.
@@ -65,6 +78,8 @@ class Cuts:
         self.layers.append(layer)
         if not self.gathers or len(self.layers) >= self.most:
             self.carry_out()
+        if not self.gathers:
+            self._check(len(self.looks))
 
     def _fits(self, layer: BudgetLayer, size: int, protect: int) -> bool:
         mine, other = self.layers[0].scores, layer.scores
@@ -76,14 +91,17 @@ class Cuts:
         """Cut the layers that wait.
 
         Raises:
-            LocretError: a score is NaN.
+            LocretError: a score is NaN; on CUDA that is seen later (`end`).
         """
         layers, self.layers = self.layers, []
         if not layers:
             return
         scores = _stacked([layer.scores for layer in layers])
         positions = _stacked([layer.positions for layer in layers])
-        check_numbers(scores, *layers)
+        if scores.is_cuda:
+            self.looks.append(Look.at(scores, layers))
+        else:
+            check_numbers(scores, *layers)
         own = [layer.ranks(self.size) for layer in layers]
         # Mostly scores are what a cut goes by.
         ranks = scores if all(rank is layer.scores for rank, layer in zip(own, layers, strict=True)) else _stacked(own)
@@ -96,27 +114,19 @@ class Cuts:
             layer.storage = roomy.fill(moves.change(i))
             layer.scores, layer.positions, layer.cut_at = scores[i], positions[i], layer.seen
 
+    def _check(self, count: int) -> None:
+        """Wait for the first looks; the others are from now on of an earlier pass."""
+        due, self.looks = self.looks[:count], self.looks[count:]
+        self.before = len(self.looks)
+        for look in due:
+            look.check()
+
 
 def at_once(layer: BudgetLayer) -> int:
     """How many layers like this one are cut at once: no tensor of their choice may be larger than a chunk's units."""
     assert layer.scores is not None
     chunk = layer.storage.nbytes // layer.storage.units * layer.reading.budget.chunk
     return max(chunk // (layer.scores.numel() * BYTES_A_SCORE), 1)
-
-
-def check_numbers(scores: Tensor, *layers: BudgetLayer) -> None:
-    """Refuse scores that are no numbers; a maximum is NaN if any of them is.
-
-    Raises:
-        LocretError: says in which layer.
-    """
-    if not scores.max().isnan():
-        return
-    index = next(layer.index for layer in layers if layer.scores is not None and layer.scores.isnan().any())
-    raise LocretError(
-        f"policy {layers[0].reading.policy.name!r} gave NaN scores in layer {index}: scores must be numbers "
-        "(damaged heads or an overflow: try another dtype, or load the heads again)"
-    )
 
 
 def _stacked(parts: Sequence[Tensor | None]) -> Tensor:

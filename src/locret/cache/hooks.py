@@ -94,7 +94,8 @@ def _after_decoder(decoder: nn.Module, args: tuple[Any, ...], kwargs: dict[str, 
     if getattr(cache, "is_budgeted", False):
         if output is not None:
             cache.finish_pass(lambda: surprise_of(decoder, output.last_hidden_state, kwargs.get("input_ids")))
-        cache.reading.cuts.end()
+        prompt = cache.reading.prompt_length
+        cache.reading.cuts.end(more=prompt is not None and cache.tokens_seen < prompt)
     return replayed(cache, output)
 
 

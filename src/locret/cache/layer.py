@@ -11,8 +11,8 @@ from torch.nn.functional import pad
 from transformers.cache_utils import CacheLayerMixin
 
 from locret.cache.asked import Asked
-from locret.cache.cuts import check_numbers
 from locret.cache.keeping import fills_gaps, keep_first, with_room
+from locret.cache.numbers import check_numbers
 from locret.cache.plan import Stage, stage_of
 from locret.cache.reading import Arriving, Reading
 from locret.cache.rotation import Move

@@ -80,11 +80,11 @@ def _asking(w: Work) -> Terms:
 
 
 def _attention(w: Work) -> Terms:
-    """Two parts, over stored and over new units, and their merging in fp32; the first pass has one part."""
+    """Two parts, over stored and over new units; then both merged, and put in order. The first pass has one part."""
     terms = {**_asking(w), **attended(w), "attention output": 2 * w.tokens(w.sizes.q_width)}
     if w.at.stored:
-        terms["log-sum-exp"] = 6 * w.at.new * w.sizes.shapes.q_heads * FP32
-        terms["merging"] = 3 * w.at.new * w.sizes.q_width * FP32
+        terms["log-sum-exp"] = 4 * w.at.new * w.sizes.shapes.q_heads * FP32
+        terms["merging"] = 2 * w.tokens(w.sizes.q_width)
     return terms
 
 

@@ -36,11 +36,11 @@ def grown(w: Work) -> Terms:
 
 
 def decoding(w: Work) -> Terms:
-    """The values of a packed storage on their way to attention: codes, and three steps of arithmetic in fp32."""
+    """The keys of a packed storage on their way to attention, behind the values: three steps of arithmetic in fp32."""
     if not w.unit.coded or not w.at.stored:
         return {}
     numbers = w.at.stored * w.sizes.kv_width
-    return {"units, grown": w.grown, **_decoded(w), "decoding": numbers * (1 + 3 * FP32)}
+    return {"units, grown": w.grown, "values, decoded": numbers * w.element, "decoding": numbers * 3 * FP32}
 
 
 def moving(w: Work) -> Terms:
