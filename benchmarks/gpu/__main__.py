@@ -33,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from benchmarks.gpu.checks import checks
     from benchmarks.gpu.device import describe_device, file_name
     from benchmarks.gpu.report import document
-    from benchmarks.gpu.run import chosen, run
+    from benchmarks.gpu.run import Row, chosen, run
     from benchmarks.gpu.setting import make_setting
     from locret.files import write_text_whole
 
@@ -47,10 +47,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     setting = make_setting(options.device, options.tiny)
     device = describe_device(setting)
     print(f"benchmarks.gpu: {device['name']}", flush=True)
-    rows = run(wanted, setting, watch=lambda line: print(line, flush=True))
-    result = {"device": device, "setting": setting.as_json(), "checks": rows}
     out = options.out or FOLDER / file_name(device["name"])
-    write_text_whole(out, json.dumps(result, indent=1) + "\n")
+    rows: list[Row] = []
+    for row in run(wanted, setting, watch=lambda line: print(line, flush=True)):
+        rows.append(row)  # written at once: a device may be gone before the last check
+        result = {"device": device, "setting": setting.as_json(), "checks": rows}
+        write_text_whole(out, json.dumps(result, indent=1) + "\n")
     print(f"benchmarks.gpu: wrote {out}")
     if not options.out:
         fill(SPEED, "gpu", document(FOLDER))

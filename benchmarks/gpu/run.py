@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -16,26 +16,24 @@ Row = dict[str, Any]
 Check = Callable[[Setting], Row]
 
 
-def run(checks: Mapping[str, Check], setting: Setting, watch: Callable[[str], None] = print) -> list[Row]:
-    """Every check in turn.
+def run(checks: Mapping[str, Check], setting: Setting, watch: Callable[[str], None] = print) -> Iterator[Row]:
+    """Every check in turn, each when it is asked for.
 
     Args:
         checks: by name. A check gives figures, and `passed` where it can fail; it fails, too, if it raises.
         setting: that all of them get.
         watch: called with a line before and after each.
 
-    Returns:
+    Yields:
         A row for each: its name, `passed`, the seconds it took, and its figures or its `error`.
     """
-    rows = []
     for name, check in checks.items():
         watch(f"{name} ...")
         began = time.perf_counter()
         row = {"passed": True, **_result(check, setting)}
-        rows.append({"check": name, **row, "seconds": round(time.perf_counter() - began, 2)})
         free(setting)
         watch(f"{name}: {'passed' if row['passed'] else 'FAILED ' + row.get('error', '')}")
-    return rows
+        yield {"check": name, **row, "seconds": round(time.perf_counter() - began, 2)}
 
 
 def chosen(checks: Mapping[str, Check], wanted: Sequence[str] | None) -> dict[str, Check]:

@@ -54,11 +54,8 @@ def test_a_check_that_fails_is_recorded_and_the_others_go_on() -> None:
         raise RuntimeError("first | line\nsecond line")
 
     said: list[str] = []
-    rows = run(
-        {"capped/a": broken, "capped/b": lambda setting: {"passed": False}, "capped/c": lambda setting: {"x": 1}},
-        SETTING,
-        said.append,
-    )
+    several = {"capped/a": broken, "capped/b": lambda setting: {"passed": False}, "capped/c": lambda setting: {"x": 1}}
+    rows = list(run(several, SETTING, said.append))
     assert [row["passed"] for row in rows] == [False, False, True]
     assert rows[0]["error"] == "RuntimeError: first | line"
     assert rows[2]["x"] == 1
@@ -72,6 +69,20 @@ def test_one_failure_is_the_exit_code(tmp_path: Path, monkeypatch: pytest.Monkey
     (row,) = json.loads(out.read_text(encoding="utf-8"))["checks"]
     assert not row["passed"] and row["relative_error"] == 0.0
     assert "**failed**" in document(tmp_path)
+
+
+def test_results_are_written_as_they_come(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out, wanted = tmp_path / "here.json", ["logits/tiny, fp32, true", "logits/tiny, fp32, compact"]
+
+    def gone(setting: Setting, positions: str) -> dict[str, Any]:
+        if positions == "compact":
+            raise KeyboardInterrupt
+        return {}
+
+    monkeypatch.setattr("benchmarks.gpu.checks.tiny", gone)
+    with pytest.raises(KeyboardInterrupt):
+        main(["--device", "cpu", "--tiny", "--only", *wanted, "--out", str(out)])
+    assert [row["check"] for row in json.loads(out.read_text(encoding="utf-8"))["checks"]] == wanted[:1]
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is an accelerator")
