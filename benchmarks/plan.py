@@ -43,10 +43,12 @@ def measure(shape: str, policy_name: str, positions: str, count_tensors: bool) -
 
     import locret
     from benchmarks.tensor_peak import TensorPeak
+    from locret.allocator import hold_memory
     from locret.bench import random_heads, random_model
     from locret.bench.memory import peak_bytes, reset_peak, resident
     from locret.plan import estimate, find_config, setting_of
 
+    hold_memory()  # as the command line does; MALLOC_ variables go before it
     budget = locret.Budget(**{**BUDGET, "positions": positions})  # type: ignore[arg-type]
     device = torch.device("cpu")
 
