@@ -62,12 +62,12 @@ def decode(subject: Subject, settings: dict[str, Any]) -> dict[str, Any]:
     )
     many, few = (engine.prefill(subject.ids(seen)) for seen in (settings["seen"], budget.size + budget.local))
     ways = {"many": (engine, many), "few": (engine, few), "static": (static, many)}
-    tokens: int = settings["tokens"]
+    tokens, turns = settings["tokens"], settings["turns"]
     seconds: dict[str, list[float]] = {way: [] for way in ways}
     for repeat in range(settings["repeats"] + 1):
         taken = dict.fromkeys(ways, 0.0)
-        # Two answers each, there and back: a machine that slows down steadily meets all alike.
-        for way in (*ways, *reversed(ways)):
+        # Answers there and back: a machine that slows down steadily meets all alike.
+        for way in turns * (*ways, *reversed(ways)):
             writer, session = ways[way]
             began = time.perf_counter()
             writer.generate(session, max_new_tokens=tokens)
@@ -81,7 +81,7 @@ def decode(subject: Subject, settings: dict[str, Any]) -> dict[str, Any]:
             "kept": session.cache.stored,
             "kv_bytes": session.kv_bytes,
             "seconds_all": seconds[way],
-            "tokens_per_second": 2 * (tokens - 1) / median(seconds[way]),
+            "tokens_per_second": 2 * turns * (tokens - 1) / median(seconds[way]),
         }
         for way, (writer, session) in ways.items()
     ]

@@ -54,7 +54,15 @@ def decode(model: str, part: dict[str, Any]) -> str:
         [
             _heading(f"Writing, {own['model']}", part),
             table(
-                ("tokens read", "units kept", "cache", "tokens/s", f"s for 2 x {own['tokens']} tokens"), rows, left=0
+                (
+                    "tokens read",
+                    "units kept",
+                    "cache",
+                    "tokens/s",
+                    f"s for {2 * own['turns']} x {own['tokens']} tokens",
+                ),
+                rows,
+                left=0,
             ),
             f"Seconds after many over after few: {_ratio(part['many_over_few'])}."
             + (f"\nSeconds in static shapes over a growing cache: {_ratio(static)}." if static else ""),

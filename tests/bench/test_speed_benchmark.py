@@ -19,7 +19,8 @@ CONFIG: dict[str, Any] = {
     "models": {"small": {"shape": "little", "layers": 1, "width": 8, "length": 90, "budget": BUDGET, "turns": 2}},
     "prefill": {"against": ["full", "transformers"], "repeats": 2},
     "decode": {
-        "model": "small", "seen": 120, "tokens": 3, "repeats": 2, "budget": {**BUDGET, "positions": "compact"},
+        "model": "small", "seen": 120, "tokens": 3, "turns": 2, "repeats": 2,
+        "budget": {**BUDGET, "positions": "compact"},
     },
     "rivals": {"model": "small", "length": 60, "repeats": 1, "contestants": ["limit", "streaming_llm", "tova"]},
     "bounds": {"locret_over_limit": 1e9, "flop_share": 0.0, "decode_ratio": 1e9},

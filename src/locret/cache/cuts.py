@@ -61,8 +61,10 @@ class Cuts:
         Raises:
             LocretError: a score is NaN.
         """
-        self.gathers = False
-        self.carry_out()
+        try:
+            self.carry_out()
+        finally:
+            self.gathers = False
         self._check(self.before if more else len(self.looks))
 
     def add(self, layer: BudgetLayer, size: int, protect: int) -> None:
@@ -78,8 +80,6 @@ class Cuts:
         self.layers.append(layer)
         if not self.gathers or len(self.layers) >= self.most:
             self.carry_out()
-        if not self.gathers:
-            self._check(len(self.looks))
 
     def _fits(self, layer: BudgetLayer, size: int, protect: int) -> bool:
         mine, other = self.layers[0].scores, layer.scores
@@ -98,10 +98,7 @@ class Cuts:
             return
         scores = _stacked([layer.scores for layer in layers])
         positions = _stacked([layer.positions for layer in layers])
-        if scores.is_cuda:
-            self.looks.append(Look.at(scores, layers))
-        else:
-            check_numbers(scores, *layers)
+        self.look(scores, layers)
         own = [layer.ranks(self.size) for layer in layers]
         # Mostly scores are what a cut goes by.
         ranks = scores if all(rank is layer.scores for rank, layer in zip(own, layers, strict=True)) else _stacked(own)
@@ -113,6 +110,19 @@ class Cuts:
             assert roomy is not None
             layer.storage = roomy.fill(moves.change(i))
             layer.scores, layer.positions, layer.cut_at = scores[i], positions[i], layer.seen
+
+    def look(self, scores: Tensor, layers: Sequence[BudgetLayer]) -> None:
+        """Refuse scores [layers, batch, kv_heads, units] that are no numbers.
+
+        Raises:
+            LocretError: a score is NaN; on CUDA that is seen later (`end`), but within a pass only.
+        """
+        if not scores.is_cuda:
+            check_numbers(scores, *layers)
+            return
+        self.looks.append(Look.at(scores, layers))
+        if not self.gathers:
+            self._check(len(self.looks))
 
     def _check(self, count: int) -> None:
         """Wait for the first looks; the others are from now on of an earlier pass."""

@@ -12,7 +12,6 @@ from transformers.cache_utils import CacheLayerMixin
 
 from locret.cache.asked import Asked
 from locret.cache.keeping import fills_gaps, keep_first, with_room
-from locret.cache.numbers import check_numbers
 from locret.cache.plan import Stage, stage_of
 from locret.cache.reading import Arriving, Reading
 from locret.cache.rotation import Move
@@ -142,7 +141,7 @@ class BudgetLayer(CacheLayerMixin):
     def cut_in_order(self, size: int, protect: int, packing: Packing) -> None:
         """See `cut`; this layer for itself, the kept units in their order."""
         assert self.scores is not None and self.positions is not None
-        check_numbers(self.scores, self)
+        self.reading.cuts.look(self.scores[None], [self])
         kept = select(self.ranks(size), size, protect)
         self.storage = self.storage.evict(kept, self.scores)
         self.positions, self.scores = self.positions.gather(-1, kept), self.scores.gather(-1, kept)
