@@ -107,7 +107,8 @@ def _heading(title: str, part: dict[str, Any]) -> str:
     shape = f", {subject['layers']} layers of {subject['shape']}" if "shape" in subject else ""
     units = ", ".join(f"{name} {value}" for name, value in budget.items())
     repeats = f"; {own['repeats']} rounds" if "repeats" in own else ""
-    repeats += f" of {turns} readings" if (turns := _turns(own)) > 1 else ""
+    if (turns := _turns(own)) > 1:
+        repeats += f" of {2 * turns} answers" if "seen" in own else f" of {turns} readings"
     return (
         f"### {title}\n\n{own.get('length', subject['length']) if 'seen' not in own else own['seen']} tokens{shape}; "
         f"{units}{repeats}. {machine['processor']}, threads: {machine['threads']} of "

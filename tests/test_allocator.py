@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from locret.allocator import OF_USER
+from locret.allocator import OF_USER, hold_memory
 from locret.cli import app
 
 # Far more than glibc's heap begins with, given back, and asked for again: pages that are kept are not fetched twice.
@@ -40,7 +40,7 @@ def ran(**settings: str) -> tuple[bool, int]:
     return held == "True", int(faults)
 
 
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library")
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="mallopt's thresholds are glibc's")
 def test_memory_given_back_is_kept_unless_the_user_says_otherwise() -> None:
     held, faults = ran()
     assert held
@@ -48,6 +48,11 @@ def test_memory_given_back_is_kept_unless_the_user_says_otherwise() -> None:
     held, faults = ran(MALLOC_TRIM_THRESHOLD_="131072", MALLOC_MMAP_THRESHOLD_="131072")
     assert not held
     assert faults > 1000
+
+
+def test_another_c_library_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(platform, "libc_ver", lambda: ("", ""))
+    assert not hold_memory()
 
 
 def test_the_command_line_asks_for_it(monkeypatch: pytest.MonkeyPatch) -> None:

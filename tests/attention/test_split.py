@@ -82,6 +82,23 @@ def test_what_comes_often_is_computed_by_cudnn(
         assert (ours.float() - theirs.float()).norm() / theirs.float().norm() < 1e-2
 
 
+def test_a_shape_gets_a_plan_when_it_has_come_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    query, key, value = tensors(4, 9)
+    monkeypatch.setattr(cudnn, "_calls", Counter())
+    monkeypatch.setattr(cudnn, "can_use_cudnn_attention", lambda params: True)
+    monkeypatch.setattr(cudnn, "SDPAParams", lambda *args: args)
+    monkeypatch.setattr(cudnn, "CALLS", 2)
+    monkeypatch.setattr(cudnn, "SHAPES", 2)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
+    assert [cudnn.pays(query, key, value, False) for _ in range(4)] == [False, False, True, True]
+    assert not cudnn.pays(query, key, value, True)
+    assert cudnn.pays(query, key, value, False)
+    assert not cudnn.pays(query, key[..., 1:, :], value[..., 1:, :], False)  # a third shape: counted from nothing
+    assert not cudnn.pays(query, key, value, False)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (8, 9))
+    assert not any(cudnn.pays(query, key, value, False) for _ in range(4))
+
+
 def test_merging_three_parts_equals_one() -> None:
     query, key, value = tensors(9, 60)
     parts = [

@@ -114,3 +114,43 @@ def test_layers_of_other_shapes_or_budgets_are_cut_apart(model: Any, groups: lis
     cache.reading.cuts.end()
     assert groups == [2, 1, 1]
     assert [layer.storage.units for layer in cache.layers] == [40, 40, 30, 30, 60]
+
+
+class Arrives:
+    """A look at scores that notes when it is waited for."""
+
+    def __init__(self, log: list[str], name: str) -> None:
+        self.log, self.name = log, name
+
+    def check(self) -> None:
+        self.log.append(self.name)
+
+
+def test_looks_are_waited_for_one_pass_later_while_the_prompt_goes_on() -> None:
+    log: list[str] = []
+    waiting = cuts.Cuts()
+    for name, more, seen in (("a", True, []), ("b", True, ["a"]), ("c", False, ["a", "b", "c"])):
+        waiting.begin()
+        waiting.looks.append(Arrives(log, name))  # type: ignore[arg-type]
+        waiting.end(more)
+        assert log == seen
+    assert not waiting.looks
+
+
+@pytest.mark.parametrize("length, expected", [(150, [True] * 5 + [False]), (None, [False] * 6)])
+def test_the_last_pass_of_a_prompt_waits_for_all(
+    model: Any, length: int | None, expected: list[bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found: list[bool] = []
+    whole = cuts.Cuts.end
+
+    def end(self: cuts.Cuts, more: bool = False) -> None:
+        found.append(more)
+        whole(self, more)
+
+    monkeypatch.setattr(cuts.Cuts, "end", end)
+    cache = locret.BudgetCache(model, policy=make_policy("locret", model), budget=BUDGET, prompt_length=length)
+    with torch.no_grad():
+        for part in prompt(150).split([32, 32, 32, 32, 12, 10], dim=1):
+            model(part, past_key_values=cache)
+    assert found == expected

@@ -186,7 +186,7 @@ def child(folder: Path, how: str) -> subprocess.Popen[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(sys.platform == "win32", reason="locks files in another way")
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no flock, SIGKILL or file size limit")
 def test_what_a_killed_process_leaves_is_removed_by_the_next_and_nothing_else(tmp_path: Path) -> None:
     killed, ended, limited = child(tmp_path, "waits"), child(tmp_path, "ends"), child(tmp_path, "limited")
     assert killed.stdout is not None
@@ -215,7 +215,7 @@ def test_what_a_killed_process_leaves_is_removed_by_the_next_and_nothing_else(tm
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(sys.platform == "win32", reason="locks files in another way")
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no flock, SIGKILL or file size limit")
 def test_a_process_killed_while_it_writes_leaves_nothing_to_trip_over(tmp_path: Path) -> None:
     killed = child(tmp_path, "writing")
     assert killed.stdout is not None

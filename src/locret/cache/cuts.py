@@ -118,7 +118,7 @@ class Cuts:
             LocretError: a score is NaN; on CUDA that is seen later (`end`), but within a pass only.
         """
         if not scores.is_cuda:
-            check_numbers(scores, *layers)
+            check_numbers(scores, layers)
             return
         self.looks.append(Look.at(scores, layers))
         if not self.gathers:

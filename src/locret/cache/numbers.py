@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import torch
 from torch import Tensor
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from locret.cache.layer import BudgetLayer
 
 
-def check_numbers(scores: Tensor, *layers: BudgetLayer) -> None:
+def check_numbers(scores: Tensor, layers: Sequence[BudgetLayer]) -> None:
     """Refuse scores that are no numbers; a maximum is NaN if any of them is.
 
     Raises:
@@ -25,7 +25,7 @@ def check_numbers(scores: Tensor, *layers: BudgetLayer) -> None:
         refuse(next(layer for layer in layers if layer.scores is not None and layer.scores.isnan().any()))
 
 
-def refuse(layer: BudgetLayer) -> None:
+def refuse(layer: BudgetLayer) -> NoReturn:
     """Say that this layer's scores are no numbers.
 
     Raises:
