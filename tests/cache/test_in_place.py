@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import random
+import tracemalloc
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -209,6 +210,18 @@ def sizes() -> Iterator[list[int]]:
         yield mode.made
 
 
+@contextmanager
+def of_numpy() -> Iterator[list[int]]:
+    """The most bytes at once that Python and numpy hold, which torch does not see; known afterwards."""
+    most: list[int] = []
+    tracemalloc.start()
+    try:
+        yield most
+        most.append(tracemalloc.get_traced_memory()[1])
+    finally:
+        tracemalloc.stop()
+
+
 @pytest.mark.parametrize("same", [True, False])
 @pytest.mark.parametrize("count, size", [(64, 40), (64, 1), (41, 40), (40, 40), (100, 20)])
 def test_both_ways_to_fill_gaps_are_the_same(count: int, size: int, same: bool) -> None:
@@ -236,13 +249,14 @@ def test_an_eviction_allocates_no_more_than_a_chunk(order: str) -> None:
     roomy = in_place(get_storage("dense")())
     assert roomy is not None
     storage = roomy.with_room(Room(size + chunk, size + chunk)).append(*torch.randn(2, 1, 2, size + chunk, dim))
-    keep = keep_mask(torch.rand(1, 2, size + chunk, generator=generator), size)
-    one_chunk = 2 * chunk * dim * 4
-    with sizes() as made:
+    scores, one_chunk = torch.rand(1, 2, size + chunk, generator=generator), 2 * chunk * dim * 4  # keys alone
+    with sizes() as made, of_numpy() as most:
+        keep = keep_mask(scores, size)
         storage = filled(storage, keep, size) if order == "gaps" else storage.evict(ascending(keep, size), keep.float())
         storage.read()
     assert made, "nothing was counted"
     assert max(made) <= one_chunk
+    assert most[0] <= 2 * one_chunk, "all that numpy held at once"
 
 
 @pytest.mark.parametrize("storage, static", [("dense", True), ("dynamic", False)])

@@ -120,7 +120,7 @@ class Part:
         with _lock:
             self._settle(slots)
             end, buffer = self.units + keys.shape[-2], self.buffer
-            seen = max(part.reach for part in buffer.parts)
+            seen = self.units if len(buffer.parts) == 1 else max(part.reach for part in buffer.parts)
             if end > buffer.slots or seen > self.units or not buffer.writable:
                 buffer = Buffer.empty(*self.buffer.between(0, 0), slots)
                 buffer.write(0, *self.buffer.between(0, self.units))
@@ -137,6 +137,7 @@ class Part:
             if not source.writable or len(source.parts) > 1:
                 target = Buffer.empty(*source.between(0, 0), max(slots, self.due.reads))
             self.due.carry_out(source, target)
-            source.parts.discard(self)
-            target.parts.add(self)
+            if target is not source:
+                source.parts.discard(self)
+                target.parts.add(self)
             self.buffer, self.due = target, None

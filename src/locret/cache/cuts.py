@@ -105,11 +105,11 @@ class Cuts:
         recent = layers[0].seen - layers[0].cut_at  # what came since the latest cut is at the end
         moves = filling(keep_mask(ranks, self.size, self.protect, positions, recent), self.size)
         scores, positions = moves.filled(scores), moves.filled(positions)
-        for i, layer in enumerate(layers):
+        for i, (layer, own_scores, own_positions) in enumerate(zip(layers, scores, positions, strict=True)):
             roomy = in_place(layer.storage)
             assert roomy is not None
             layer.storage = roomy.fill(moves.change(i))
-            layer.scores, layer.positions, layer.cut_at = scores[i], positions[i], layer.seen
+            layer.scores, layer.positions, layer.cut_at = own_scores, own_positions, layer.seen
 
     def look(self, scores: Tensor, layers: Sequence[BudgetLayer]) -> None:
         """Refuse scores [layers, batch, kv_heads, units] that are no numbers.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 from torch import Tensor
@@ -65,28 +65,28 @@ class Dense:
 
     def with_room(self, room: Room) -> Dense:
         """The same units; buffers that are made from now on are of this size."""
-        return self if room == self.room else replace(self, room=room)
+        return self if room == self.room else Dense(self.part, room)
 
     def append(self, keys: Tensor, values: Tensor) -> Dense:
         """With new units at the end."""
         slots = self.room.of(self.units + keys.shape[-2])
         if self.part is not None:
-            return replace(self, part=self.part.append(keys, values, slots))
+            return Dense(self.part.append(keys, values, slots), self.room)
         buffer = Buffer.empty(keys, values, slots)
         buffer.write(0, keys, values)
-        return replace(self, part=Part(buffer, keys.shape[-2]))
+        return Dense(Part(buffer, keys.shape[-2]), self.room)
 
     def first(self, count: int) -> Dense:
         """Only the first units."""
         keys, _ = self.read()  # what is due moves them
-        return replace(self, part=Part(self._stored.buffer, min(count, keys.shape[-2])))
+        return Dense(Part(self._stored.buffer, min(count, keys.shape[-2])), self.room)
 
     def gather(self, indices: Tensor) -> Dense:
         """Only the units at `indices` [batch, kv_heads, kept], in that order; in buffers of their own."""
         self.read()
         buffer = self._stored.buffer
         made = Buffer(taken(buffer.keys, indices), taken(buffer.values, indices))
-        return replace(self, part=Part(made, indices.shape[-1]))
+        return Dense(Part(made, indices.shape[-1]), self.room)
 
     def evict(self, kept: Tensor, scores: Tensor) -> Dense:
         """Only the units at `kept`, in their order; the others are gone."""
@@ -118,8 +118,8 @@ class Dense:
         stored = self._stored
         if stored.due is not None:
             stored.read()  # one change at a time
-        return replace(self, part=Part(stored.buffer, due.leaves, due))
+        return Dense(Part(stored.buffer, due.leaves, due), self.room)
 
     def _holding(self, units: Dynamic) -> Dense:
         keys, values = units.read()
-        return replace(self, part=Part(Buffer(keys, values), units.units))
+        return Dense(Part(Buffer(keys, values), units.units), self.room)

@@ -11,6 +11,7 @@ from typing import Protocol
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from locret.cache.buffer import Buffer, Change
@@ -46,23 +47,16 @@ class HostFilling:
     """A filling where values can be looked at: nothing is touched but what moves.
 
     Attributes:
-        comes, goes: [moves] each, ascending: which of all units goes to which of all slots, those of layers and heads
-            behind one another.
-        heads, units, slots: [moves] each: the same as a head of the layer (rows of the batch counted in), and a unit
-            and a slot of that head.
-        ends: where the moves of each layer begin, and where the last ones end.
+        comes, goes: [moves] each, ascending: which of all units goes to which of all kept slots, those of layers and
+            heads behind one another.
         size: kept units.
-        before: units before.
+        changes: what that is in each layer.
     """
 
-    comes: Tensor
-    goes: Tensor
-    heads: Tensor
-    units: Tensor
-    slots: Tensor
-    ends: tuple[int, ...]
+    comes: NDArray[np.intp]
+    goes: NDArray[np.intp]
     size: int
-    before: int
+    changes: tuple[HostFill, ...]
 
     @classmethod
     def of(cls, keep: Tensor, size: int) -> HostFilling:
@@ -71,23 +65,24 @@ class HostFilling:
         mask = keep.numpy().reshape(-1, before)
         # A head has as many gaps as units that stay from beyond.
         gaps, beyond = np.flatnonzero(~mask[:, :size]), np.flatnonzero(mask[:, size:])
-        heads, rows = gaps // size, len(mask) // layers
-        comes = beyond + (heads + 1) * size
-        ends = tuple(np.searchsorted(heads, np.arange(layers + 1) * rows).tolist())
-        moves = (comes, gaps, heads % rows, comes - heads * before, gaps - heads * size)
-        come, go, head, unit, slot = (torch.from_numpy(part) for part in moves)
-        return cls(come, go, head, unit, slot, ends, size, before)
+        rows, heads = gaps // size, len(mask) // layers
+        comes, own = beyond + (rows + 1) * size, rows % heads
+        ends = np.searchsorted(rows, np.arange(1, layers) * heads).tolist()
+        # Of a layer alone, its heads as wide as there were units.
+        parts = (own, comes - (rows - own) * before, gaps - rows * size + own * before)
+        moves = zip(*(torch.from_numpy(part).tensor_split(ends) for part in parts), strict=True)
+        return cls(comes, gaps, size, tuple(HostFill(at, come, go, size, before) for at, come, go in moves))
 
     def filled(self, state: Tensor) -> Tensor:
         """See `Filling`."""
-        made = state[..., : self.size].clone(memory_format=torch.contiguous_format)
-        made.view(-1).index_copy_(0, self.goes, state.reshape(-1).index_select(0, self.comes))
-        return made
+        values = state.detach().numpy()
+        made = values[..., : self.size].copy()
+        made.reshape(-1)[self.goes] = values.reshape(-1)[self.comes]
+        return torch.from_numpy(made)
 
     def change(self, layer: int) -> HostFill:
         """See `Filling`."""
-        own = slice(*self.ends[layer : layer + 2])
-        return HostFill(self.heads[own], self.units[own], self.slots[own], self.size, self.before)
+        return self.changes[layer]
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,14 +90,15 @@ class HostFill:
     """One layer of a `HostFilling`.
 
     Attributes:
-        heads, units, slots: [moves] each: of which head (rows of the batch counted in) which unit goes to which slot.
+        heads: [moves]: the head of each, rows of the batch counted in.
+        come, go: [moves] each: which unit goes to which slot, `reads` of them to a head.
         leaves: kept units.
         reads: units before.
     """
 
     heads: Tensor
-    units: Tensor
-    slots: Tensor
+    come: Tensor
+    go: Tensor
     leaves: int
     reads: int
 
@@ -110,11 +106,15 @@ class HostFill:
         """Takes memory of as many units as move."""
         if target is not source:
             target.write(0, *source.between(0, self.leaves))
-        come = torch.add(self.units, self.heads, alpha=source.slots)
-        go = torch.add(self.slots, self.heads, alpha=target.slots)
+        come, go = self._in(source, self.come), self._in(target, self.go)
         for held, made in ((source.keys, target.keys), (source.values, target.values)):
             width = held.shape[-1]
             made.view(-1, width).index_copy_(0, go, held.view(-1, width).index_select(0, come))
+
+    def _in(self, buffer: Buffer, places: Tensor) -> Tensor:
+        """The places in a buffer, which mostly has as many slots as units are read."""
+        more = buffer.slots - self.reads
+        return torch.add(places, self.heads, alpha=more) if more else places
 
 
 @dataclass(frozen=True, slots=True)

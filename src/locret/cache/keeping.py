@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from locret.cache.reading import Reading
-from locret.cache.room import room_for
+from locret.cache.room import Room
 from locret.cache.storage import Storage, in_place
 
 
@@ -29,10 +29,7 @@ def keep_first(storage: Storage, count: int, positions: Tensor) -> Storage:
     return storage.gather(torch.arange(count, device=positions.device).expand(*positions.shape[:2], -1))
 
 
-def with_room(storage: Storage, seen: int, reading: Reading) -> Storage:
-    """The storage, told how much is coming when `seen` tokens have been seen."""
+def with_room(storage: Storage, room: Room) -> Storage:
+    """The storage, told how much is coming."""
     roomy = in_place(storage)
-    if roomy is None:
-        return storage
-    room = room_for(storage.units, seen, reading.prompt_length, reading.budget, reading.policy.evicts)
-    return roomy.with_room(room)
+    return storage if roomy is None else roomy.with_room(room)

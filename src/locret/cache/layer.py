@@ -12,7 +12,7 @@ from transformers.cache_utils import CacheLayerMixin
 
 from locret.cache.asked import Asked
 from locret.cache.keeping import fills_gaps, keep_first, with_room
-from locret.cache.plan import Stage, stage_of
+from locret.cache.plan import Stage
 from locret.cache.reading import Arriving, Reading
 from locret.cache.rotation import Move
 from locret.cache.slots import Packing, Slots
@@ -31,6 +31,7 @@ class BudgetLayer(CacheLayerMixin):
             ascending, unless gaps are filled.
         scores: [batch, kv_heads, units] fp32.
         slots: rotary positions of the stored keys, with compact positions.
+        new, stage: tokens of the latest pass, and what it is to the prompt.
         seen: tokens that went through this layer, evicted ones included.
         cut_at: tokens seen at the latest cut; what came before it cannot be taken back.
     """
@@ -54,7 +55,7 @@ class BudgetLayer(CacheLayerMixin):
         self.slots: Slots | None = None
         self.arriving = Arriving()
         self.asked = Asked.of(self.reading.policy)
-        self.new = 0
+        self.new, self.stage = 0, Stage.KEEP
         self.seen = self.cut_at = 0
         self.is_initialized = False
 
@@ -84,17 +85,17 @@ class BudgetLayer(CacheLayerMixin):
                 "a padded batch has one mask for what is stored, and this storage shows each prompt other units: "
                 "read the prompts one by one"
             )
-        stage = stage_of(self.seen + new, new, self.reading.prompt_length, self.reading.budget)
-        if stage is Stage.KEEP or not self.storage.moves_late:
+        step = self.reading.step(self.seen, self.storage.units, key_states)
+        self.stage = step.stage
+        if step.stage is Stage.KEEP or not self.storage.moves_late:
             self.pack()
         if self.slots is not None:
             self.slots = self.slots.append(self._first_slot(new), new)
         if new > 1 or not self.storage.units:
-            self.storage = with_room(self.storage, self.seen, self.reading)
+            self.storage = with_room(self.storage, step.room)
         self.storage = self.storage.append(key_states, value_states)
         keys, values = self.storage.recall(new, self.arriving.queries)
-        arrived = self.reading.positions(self.seen, self.seen + new, keys.device)
-        self.positions = torch.cat([self.positions, arrived.expand(*keys.shape[:2], new)], dim=-1)
+        self.positions = torch.cat([self.positions, step.positions], dim=-1)
         self.seen += new
         self.new = new
         keys = self._in_place(keys)
@@ -113,9 +114,8 @@ class BudgetLayer(CacheLayerMixin):
         assert self.positions is not None and self.scores is not None
         self.scores = self._score(keys, self.scores, surprise)
         budget = self.reading.budget
-        stage = stage_of(self.seen, self.new, self.reading.prompt_length, budget)
-        if stage is not Stage.KEEP:
-            self.cut(budget.size, self.reading.protected() if stage is Stage.MIDDLE else 0)
+        if self.stage is not Stage.KEEP:
+            self.cut(budget.size, self.reading.protected() if self.stage is Stage.MIDDLE else 0)
         elif budget.decode_size is not None and self.storage.units >= budget.decode_size + budget.decode_every:
             self.cut(budget.decode_size, min(self.reading.protected(), budget.decode_size), Packing.GAPPED)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import isnan
 from typing import TYPE_CHECKING, NoReturn
 
 import torch
@@ -21,7 +22,7 @@ def check_numbers(scores: Tensor, layers: Sequence[BudgetLayer]) -> None:
     Raises:
         LocretError: says in which layer.
     """
-    if scores.max().isnan():
+    if isnan(scores.max().item()):
         refuse(next(layer for layer in layers if layer.scores is not None and layer.scores.isnan().any()))
 
 

@@ -3,16 +3,34 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from locret.cache.budget import Budget
 from locret.cache.cuts import Cuts
+from locret.cache.plan import Stage, stage_of
+from locret.cache.room import Room, room_for
 from locret.cache.rotation import Rotation
 from locret.models.families import Projections
 from locret.models.queries import Queries
 from locret.policies.base import Policy
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What one pass is to a layer, and to all others that hold as much.
+
+    Attributes:
+        stage: how the cache is cut after it.
+        room: for what is stored and what is coming.
+        positions: of its tokens in the prompt, [batch, kv_heads, new] int32.
+    """
+
+    stage: Stage
+    room: Room
+    positions: Tensor
 
 
 @dataclass
@@ -27,7 +45,7 @@ class Reading:
         next_slot: with compact positions the slot that the next token has while nothing is moved, [batch].
         frozen: LongRoPE's inverse frequencies for this run; None for other models.
         cuts: the layers that wait to be cut.
-        latest: the positions that were made last (`positions`), and what for.
+        latest: the step that was made last (`step`), and what for.
     """
 
     policy: Policy
@@ -38,13 +56,23 @@ class Reading:
     next_slot: Tensor | None = None
     frozen: Tensor | None = None
     cuts: Cuts = field(init=False, default_factory=Cuts)
-    latest: tuple[tuple[int, int, torch.device], Tensor] | None = field(init=False, default=None)
+    latest: tuple[tuple[Any, ...], Step] | None = field(init=False, default=None)
 
-    def positions(self, start: int, end: int, device: torch.device) -> Tensor:
-        """The prompt's positions from `start` to `end`, [tokens] int32; made once for all layers of a pass."""
-        if self.latest is None or self.latest[0] != (start, end, device):
-            made = torch.arange(start, end, dtype=torch.int32, device=device)
-            self.latest = (start, end, device), made
+    def step(self, seen: int, stored: int, keys: Tensor) -> Step:
+        """What a pass is to a layer; made once for layers alike.
+
+        Args:
+            seen, stored: tokens before it, and those of them that are stored.
+            keys: [batch, kv_heads, new, head_dim], of its tokens.
+        """
+        shape, device, length = keys.shape[:3], keys.device, self.prompt_length
+        made_for = (seen, stored, shape, device, length)
+        if self.latest is None or self.latest[0] != made_for:
+            end = seen + shape[-1]
+            stage = stage_of(end, shape[-1], length, self.budget)
+            room = room_for(stored, seen, length, self.budget, self.policy.evicts)
+            positions = torch.arange(seen, end, dtype=torch.int32, device=device)
+            self.latest = made_for, Step(stage, room, positions.expand(shape))
         return self.latest[1]
 
     def protected(self) -> int:
