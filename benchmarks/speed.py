@@ -1,6 +1,6 @@
 """Speed on the CPU, contestants in turns in one process: `python -m benchmarks.speed`.
 
-The parts are `prefill/MODEL`, `decode`, `rivals` and `profile/MODEL`; `--only prefill decode` measures some of them,
+The parts are `prefill/MODEL`, `chunks/MODEL`, `decode`, `rivals` and `profile/MODEL`; `--only prefill` measures some,
 and the results of the others stay. Results are written after every part, so a run that was stopped goes on with
 `--only`. Configuration: `benchmarks/speed.json`. The tables of docs/speed.md and the plot are made from the results;
 `--only` without a part measures nothing and makes them again.
@@ -30,11 +30,14 @@ Part = Callable[[], dict[str, Any]]
 
 def parts_of(config: dict[str, Any]) -> dict[str, Part]:
     """Every part by name; a model is loaded when its part is run."""
-    from benchmarks import speed_parts
+    from benchmarks import speed_chunks, speed_parts
     from benchmarks.speed_subject import load_subject
 
     def prefill(model: str) -> Part:
         return lambda: speed_parts.prefill(load_subject(model, config["models"]), config["prefill"])
+
+    def chunks(model: str) -> Part:
+        return lambda: speed_chunks.chunks(load_subject(model, config["models"]), config["chunks"])
 
     def profile(model: str) -> Part:
         return lambda: speed_parts.profile(load_subject(model, config["models"]))
@@ -44,6 +47,7 @@ def parts_of(config: dict[str, Any]) -> dict[str, Part]:
 
     return {
         **{f"prefill/{model}": prefill(model) for model in config["models"]},
+        **{f"chunks/{model}": chunks(model) for model in config["models"]},
         "decode": with_model(speed_parts.decode, "decode"),
         "rivals": with_model(speed_parts.rivals, "rivals"),
         **{f"profile/{model}": profile(model) for model in config["models"]},

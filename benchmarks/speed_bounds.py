@@ -1,4 +1,7 @@
-"""The bounds that speed is held to, and whether the results keep them."""
+"""The bounds that speed is held to, and whether the results keep them.
+
+Locret over the limit is judged by chunks in turns where they were measured, and by readings in turns otherwise.
+"""
 
 from __future__ import annotations
 
@@ -50,10 +53,10 @@ def bounds(parts: dict[str, Any], limits: dict[str, float]) -> list[Bound]:
 def _bounds(parts: dict[str, Any], limits: dict[str, float]) -> Iterator[Bound]:
     for name, part in parts.items():
         kind, _, model = name.partition("/")
-        if kind == "prefill":
-            length = part["config"]["subject"]["length"]
-            where = f"{model}, {length} tokens"
-            if ratio := part.get("locret_over_limit"):
+        if kind in ("prefill", "chunks"):
+            where = f"{model}, {part['config']['subject']['length']} tokens"
+            finer = kind == "prefill" and f"chunks/{model}" in parts
+            if (ratio := part.get("locret_over_limit")) and not finer:
                 yield _bound(f"{where}: seconds of locret over limit", ratio, limits["locret_over_limit"])
             if share := part.get("flop_share"):
                 yield _bound(f"{where}: gain over full per gain in FLOPs", share, limits["flop_share"], at_least=True)

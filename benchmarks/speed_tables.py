@@ -40,6 +40,19 @@ def prefill(model: str, part: dict[str, Any]) -> str:
     return "\n\n".join([*lines, "\n".join(said)])
 
 
+def chunks(model: str, part: dict[str, Any]) -> str:
+    """Limit and locret in turns chunk by chunk: what a chunk takes, and its steps."""
+    steps = list(part["rows"][0]["milliseconds"])
+    rows = [
+        [row["policy"], _range(row["seconds_all"]), *(f"{row['milliseconds'][step]:.2f}" for step in steps)]
+        for row in part["rows"]
+    ]
+    names = ("", "s a round", "chunk, ms", *(f"{step}, ms" for step in steps[1:]))
+    heading = _heading(f"Chunks in turns, {model}", part)
+    said = f"Seconds of locret over limit: {_ratio(part['locret_over_limit'])}."
+    return f"{heading}\n\n{table(names, rows)}\n\n{said}"
+
+
 def decode(model: str, part: dict[str, Any]) -> str:
     """Writing after many tokens and after few."""
     rows = [
@@ -98,7 +111,7 @@ def bound_table(bounds: Sequence[Bound]) -> str:
     return f"### Bounds\n\n{table(('', 'by rounds', 'by medians', 'bound', 'holds'), rows)}"
 
 
-WRITERS = {"prefill": prefill, "decode": decode, "rivals": rivals, "profile": profile}
+WRITERS = {"prefill": prefill, "chunks": chunks, "decode": decode, "rivals": rivals, "profile": profile}
 
 
 def _heading(title: str, part: dict[str, Any]) -> str:
@@ -107,7 +120,7 @@ def _heading(title: str, part: dict[str, Any]) -> str:
     shape = f", {subject['layers']} layers of {subject['shape']}" if "shape" in subject else ""
     units = ", ".join(f"{name} {value}" for name, value in budget.items())
     repeats = f"; {own['repeats']} rounds" if "repeats" in own else ""
-    if (turns := _turns(own)) > 1:
+    if repeats and (turns := _turns(own)) > 1:
         repeats += f" of {2 * turns} answers" if "seen" in own else f" of {turns} readings"
     return (
         f"### {title}\n\n{own.get('length', subject['length']) if 'seen' not in own else own['seen']} tokens{shape}; "
@@ -118,7 +131,7 @@ def _heading(title: str, part: dict[str, Any]) -> str:
 
 def _turns(own: dict[str, Any]) -> int:
     """How often each contestant reads in a round; limit and locret as often as the model's entry says."""
-    return int((own["subject"] if "against" in own else own).get("turns", 1))
+    return int((own if "model" in own else own["subject"]).get("turns", 1))
 
 
 def _figures(row: dict[str, Any]) -> list[str]:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import locret
-from benchmarks import speed
+from benchmarks import speed, speed_chunks
 from benchmarks.document import fill, table
 from benchmarks.speed_bounds import bounds
 from locret.plan.shapes import SHAPES
@@ -18,6 +18,7 @@ BUDGET = {"size": 32, "chunk": 16, "stabilizers": 4, "local": 4}
 CONFIG: dict[str, Any] = {
     "models": {"small": {"shape": "little", "layers": 1, "width": 8, "length": 90, "budget": BUDGET, "turns": 2}},
     "prefill": {"against": ["full", "transformers"], "repeats": 2},
+    "chunks": {"repeats": 3},
     "decode": {
         "model": "small", "seen": 120, "tokens": 3, "turns": 2, "repeats": 2,
         "budget": {**BUDGET, "positions": "compact"},
@@ -53,7 +54,7 @@ def test_every_part_is_measured_and_written_down(run: Any, tmp_path: Path, capsy
     code, result, page = run("--check")
     assert code == 0
     parts = result["parts"]
-    assert list(parts) == ["prefill/small", "decode", "rivals", "profile/small"]
+    assert list(parts) == ["prefill/small", "chunks/small", "decode", "rivals", "profile/small"]
     for part in parts.values():
         assert part["machine"]["threads"] >= 1 and part["machine"]["torch"]
         assert part["config"]["subject"]["length"] == 90
@@ -81,6 +82,20 @@ def test_every_part_is_measured_and_written_down(run: Any, tmp_path: Path, capsy
     assert (tmp_path / "plot.png").stat().st_size > 1000
 
 
+def test_chunks_in_turns_are_timed_step_by_step(run: Any) -> None:
+    methods = {(owner, name): getattr(owner, name) for step in speed_chunks.STEPS.values() for owner, name in step}
+    _, result, page = run("--only", "chunks")
+    part = result["parts"]["chunks/small"]
+    # Of 90 tokens 4 are the tail; of 5 chunks of 16 and a shorter one, those from token 32 on begin with a full cache.
+    assert part["chunks"] == 3 * 2 * 3
+    assert len(part["locret_over_limit"]["rounds"]) == 3
+    limit, own = (row["milliseconds"] for row in part["rows"])
+    assert limit["scores"] == limit["append"] == limit["choice"] == 0 < limit["update"] < limit["chunk"]
+    assert 0 < own["scores"] + own["append"] < own["update"] < own["chunk"] and 0 < own["choice"] < own["chunk"]
+    assert methods == {(owner, name): getattr(owner, name) for owner, name in methods}
+    assert "\n### Chunks in turns, small\n" in page and "3 rounds of 2 readings" in page
+
+
 def test_one_part_leaves_the_others_and_a_broken_bound_is_told(run: Any, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("matplotlib")
     run("--only", "rivals")
@@ -91,7 +106,7 @@ def test_one_part_leaves_the_others_and_a_broken_bound_is_told(run: Any, capsys:
     assert "FAIL  writing after 120 tokens over after 36" in capsys.readouterr().out
     code, again, _ = run("--only", bounds=strict)  # measures nothing; without --check nothing fails
     assert code == 0 and again["parts"] == result["parts"]
-    with pytest.raises(locret.LocretError, match=r"no part 'write': choose from prefill/small, decode"):
+    with pytest.raises(locret.LocretError, match=r"no part 'write': choose from prefill/small, chunks/small, decode"):
         run("--only", "write")
 
 
@@ -103,6 +118,9 @@ def test_bounds_are_judged_by_the_rounds() -> None:
     limits = {"locret_over_limit": 1.05, "flop_share": 0.8, "decode_ratio": 1.03}
     assert [bound.holds for bound in bounds({"prefill/m": part}, limits)] == [False, False]
     assert [bound.holds for bound in bounds({"prefill/m": part}, {**limits, "flop_share": 0.6})] == [False, True]
+    finer = {"config": part["config"], "locret_over_limit": {**ratio, "of_rounds": 1.04}}
+    found = bounds({"prefill/m": part, "chunks/m": finer}, limits)
+    assert [(bound.value, bound.holds) for bound in found] == [(0.7, False), (1.04, True)]
 
 
 def test_the_configuration_that_is_committed_is_one() -> None:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from locret.errors import LocretError
+from locret.models.placement import has_values
 
 if TYPE_CHECKING:
     from locret.cache.layer import BudgetLayer
@@ -22,7 +23,8 @@ def check_numbers(scores: Tensor, layers: Sequence[BudgetLayer]) -> None:
     Raises:
         LocretError: says in which layer.
     """
-    if isnan(scores.max().item()):
+    most = scores.detach().numpy().max() if has_values(scores) else scores.max().item()
+    if isnan(most):
         refuse(next(layer for layer in layers if layer.scores is not None and layer.scores.isnan().any()))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from itertools import chain
 from typing import Any
 
 import torch
@@ -20,7 +21,8 @@ def device_of(module: nn.Module) -> torch.device:
     Raises:
         LocretError: the weights are not loaded, and nothing says where they would be.
     """
-    found = next((tensor.device for tensor in (*module.parameters(), *module.buffers())), torch.device("meta"))
+    tensors = chain(module.parameters(), module.buffers())
+    found = next((tensor.device for tensor in tensors), torch.device("meta"))
     if found.type != "meta":
         return found
     for part in module.modules():
