@@ -23,8 +23,8 @@ def check_numbers(scores: Tensor, layers: Sequence[BudgetLayer]) -> None:
     Raises:
         LocretError: says in which layer.
     """
-    most = scores.detach().numpy().max() if has_values(scores) else scores.max().item()
-    if isnan(most):
+    wrong = isnan(scores.detach().numpy().max()) if has_values(scores) else scores.max().isnan()
+    if wrong:
         refuse(next(layer for layer in layers if layer.scores is not None and layer.scores.isnan().any()))
 
 
