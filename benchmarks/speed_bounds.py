@@ -57,7 +57,8 @@ def _bounds(parts: dict[str, Any], limits: dict[str, float]) -> Iterator[Bound]:
             where = f"{model}, {part['config']['subject']['length']} tokens"
             finer = kind == "prefill" and f"chunks/{model}" in parts
             if (ratio := part.get("locret_over_limit")) and not finer:
-                yield _bound(f"{where}: seconds of locret over limit", ratio, limits["locret_over_limit"])
+                what = "seconds of locret over limit" + (", chunks in turns" if kind == "chunks" else "")
+                yield _bound(f"{where}: {what}", ratio, limits["locret_over_limit"])
             if share := part.get("flop_share"):
                 yield _bound(f"{where}: gain over full per gain in FLOPs", share, limits["flop_share"], at_least=True)
         if kind == "decode":
