@@ -1,6 +1,6 @@
 """The bounds that speed is held to, and whether the results keep them.
 
-Locret over the limit is judged by chunks in turns where they were measured, and by readings in turns otherwise.
+Locret over the limit is judged twice: by readings in turns, and by chunks in turns.
 """
 
 from __future__ import annotations
@@ -55,8 +55,7 @@ def _bounds(parts: dict[str, Any], limits: dict[str, float]) -> Iterator[Bound]:
         kind, _, model = name.partition("/")
         if kind in ("prefill", "chunks"):
             where = f"{model}, {part['config']['subject']['length']} tokens"
-            finer = kind == "prefill" and f"chunks/{model}" in parts
-            if (ratio := part.get("locret_over_limit")) and not finer:
+            if ratio := part.get("locret_over_limit"):
                 what = "seconds of locret over limit" + (", chunks in turns" if kind == "chunks" else "")
                 yield _bound(f"{where}: {what}", ratio, limits["locret_over_limit"])
             if share := part.get("flop_share"):

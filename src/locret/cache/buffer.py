@@ -107,8 +107,7 @@ class Part:
 
     def read(self) -> tuple[Tensor, Tensor]:
         """Keys and values as views of the buffer: they show other units once the cache has gone on."""
-        if self.due is not None:
-            self._settle(0)
+        self._settle(0)
         return self.buffer.between(0, self.units)
 
     def append(self, keys: Tensor, values: Tensor, slots: int) -> Part:

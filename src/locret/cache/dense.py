@@ -65,7 +65,7 @@ class Dense:
 
     def with_room(self, room: Room) -> Dense:
         """The same units; buffers that are made from now on are of this size."""
-        return self if room is self.room or room == self.room else Dense(self.part, room)
+        return self if room == self.room else Dense(self.part, room)
 
     def append(self, keys: Tensor, values: Tensor) -> Dense:
         """With new units at the end."""

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import isnan
 from typing import TYPE_CHECKING, NoReturn
 
 import torch
 from torch import Tensor
 
 from locret.errors import LocretError
-from locret.models.placement import has_values
 
 if TYPE_CHECKING:
     from locret.cache.layer import BudgetLayer
@@ -23,8 +21,7 @@ def check_numbers(scores: Tensor, layers: Sequence[BudgetLayer]) -> None:
     Raises:
         LocretError: says in which layer.
     """
-    wrong = isnan(scores.detach().numpy().max()) if has_values(scores) else scores.max().isnan()
-    if wrong:
+    if scores.max().isnan():
         refuse(next(layer for layer in layers if layer.scores is not None and layer.scores.isnan().any()))
 
 

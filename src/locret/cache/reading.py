@@ -71,8 +71,6 @@ class Reading:
             end = seen + shape[-1]
             stage = stage_of(end, shape[-1], length, self.budget)
             room = room_for(stored, seen, length, self.budget, self.policy.evicts)
-            if self.latest is not None and self.latest[1].room == room:
-                room = self.latest[1].room  # the same object, which storages see at a glance
             positions = torch.arange(seen, end, dtype=torch.int32, device=device)
             self.latest = made_for, Step(stage, room, positions.expand(shape))
         return self.latest[1]

@@ -132,7 +132,6 @@ class RetainingHeads(nn.Module):
         self.layers = nn.ModuleList(
             RetainingHead(config.shapes, config.width, config.activation) for _ in range(config.layers)
         )
-        self._by_layer = tuple(self.layers)  # a ModuleList makes a string of every index
 
     @classmethod
     def from_config(
@@ -207,7 +206,7 @@ class RetainingHeads(nn.Module):
             projections: of the new tokens.
             hidden: [batch, tokens, hidden], what they are projections of, if it is at hand: the same with less work.
         """
-        return self._by_layer[layer](projections, hidden).float().transpose(1, 2)
+        return self.layers[layer](projections, hidden).float().transpose(1, 2)
 
     def check_fits(self, model: nn.Module) -> None:
         """Make sure that these heads belong to `model`.
