@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -16,6 +16,7 @@ from locret.cache.budget_cache import BudgetCache
 from locret.cache.storage import Storage
 from locret.engine.answer import Answer
 from locret.engine.sampling import Sampling
+from locret.engine.scoring import forced_logits
 from locret.engine.session import Result, Session
 from locret.engine.static import StaticDecoders
 from locret.errors import LocretError
@@ -135,6 +136,26 @@ class Engine:
         The pieces add up to the text that `generate` gives for the same settings.
         """
         return self._answer(session, max_new_tokens, **settings)
+
+    def score(self, session: Session, ids: Sequence[int] | Tensor) -> Tensor:
+        """The logits [tokens, vocab], fp32, that predict each of the given tokens as an answer (teacher forcing).
+
+        All rows are held at once: `score_pieces` gives them a few at a time.
+        """
+        return torch.cat(list(self.score_pieces(session, ids)))
+
+    def score_pieces(self, session: Session, ids: Sequence[int] | Tensor) -> Iterator[Tensor]:
+        """The rows of `score` piece by piece: see `locret.engine.scoring`. The session stays as it is.
+
+        Raises:
+            LocretError: no tokens are given, or they are outside the vocabulary or do not fit the model's window.
+        """
+        tokens = self._ids(ids, first=False)
+        if tokens.numel() == 0:
+            raise LocretError("there is no token to score: give at least one")
+        if session.pending:  # read it, so that the logits are those after the last token
+            session = self.prefill([], session)
+        return forced_logits(self.model, self.attention, session, tokens)
 
     def _answer(
         self,

@@ -151,8 +151,21 @@ def hide(
     room = length - sum(map(len, inserted))
     if room < 0:
         raise LocretError(f"{length} tokens are too few for the needles: {-room} more are needed")
-    text, cuts = filler.take(rng.randrange(len(filler.starts)), room)
-    places = [cuts[_nearest(cuts, depth * room)] for depth in depths]
+    return insert(*filler.take(rng.randrange(len(filler.starts)), room), inserted, depths, rng)
+
+
+def insert(
+    text: Sequence[int],
+    cuts: Sequence[int],
+    inserted: Sequence[Sequence[int]],
+    depths: Sequence[float],
+    rng: random.Random,
+) -> tuple[list[int], list[int]]:
+    """Put token sequences into a text at those of its cuts that are nearest to the depths, 0 to 1.
+
+    Returns the ids, and where each inserted sequence begins among them.
+    """
+    places = [cuts[_nearest(cuts, depth * len(text))] for depth in depths]
     # Ties keep a random order, so that needles at one cut are not always in the order drawn.
     order = sorted(range(len(inserted)), key=lambda i: (places[i], rng.random()))
     ids: list[int] = []
