@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from locret.cli.prompt import DocumentPrompt
 from locret.engine import Engine
@@ -279,6 +280,21 @@ def test_a_document_is_put_into_the_template_unless_forbidden(run: Run, chat_fol
     assert only_json(run(*options))["prompt_tokens"] == wrapped
     assert only_json(run(*options, "--chat"))["prompt_tokens"] == wrapped
     assert only_json(run(*options, "--no-chat"))["prompt_tokens"] == 900 + len("\nQuestion: Who? Answer:")
+
+
+@pytest.mark.parametrize("question", ["Who?", "u", " model"])
+def test_full_attention_answers_as_plain_transformers_in_the_template(
+    run: Run, chat_folder: Path, document: Path, question: str
+) -> None:
+    options = ("--model", chat_folder, "--document", document, "--question", question, "--policy", "full", *SMALL)
+    answered = only_json(run("generate", *options, "--dtype", "float32", "--json"))
+    tokenizer = AutoTokenizer.from_pretrained(chat_folder)
+    message = {"role": "user", "content": f"{document.read_text()}\n\n{question}"}
+    chat = tokenizer.apply_chat_template([message], add_generation_prompt=True, return_tensors="pt")
+    model = AutoModelForCausalLM.from_pretrained(chat_folder)
+    expected = model.generate(**chat, max_new_tokens=5, do_sample=False)[0, chat["input_ids"].shape[1] :]
+    assert answered["token_ids"] == expected.tolist()
+    assert answered["prompt_tokens"] == chat["input_ids"].shape[1]
 
 
 def test_chat_without_a_template_is_refused(run: Run, model_folder: Path, document: Path) -> None:

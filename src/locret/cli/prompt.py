@@ -9,6 +9,8 @@ from typing import Any
 
 from locret.cli.questions import as_text, without_answer
 from locret.errors import LocretError
+from locret.models.chat import Message
+from locret.models.tokens import Stretch, Tokens, tokenise
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,41 +29,35 @@ class DocumentPrompt:
     def turns(self, tokenizer: Any, chat: bool | None = None) -> list[list[int]]:
         """Token ids of the document, then of the question, so that the question is never part of what is cut.
 
+        Together they are the ids of the whole prompt, tokenised at once; a token that straddles the border goes with
+        the question. Names of control tokens in document and question are text.
+
         Args:
             tokenizer: the model's.
             chat: whether both stand in its chat template; None: if it has one.
 
         Raises:
-            LocretError: it is to have a chat template and has none.
+            LocretError: it is to have a chat template and has none, or one that cannot be cut.
         """
-        first, document, question = self._parts(tokenizer, chat)
-        return [[*first, *document], question]
+        tokens = self._tokens(tokenizer, chat)
+        return [tokens.ids[: tokens.cuts[1]], tokens.ids[tokens.cuts[1] :]]
 
     def question_tokens(self, tokenizer: Any, chat: bool | None = None) -> int:
         """How many of the first tokens belong to the question, what stands before it included; 0 if it comes last."""
-        return len(self._parts(tokenizer, chat)[0]) if self.query_first else 0
+        return self._tokens(tokenizer, chat).cuts[0] if self.query_first else 0
 
-    def _parts(self, tokenizer: Any, chat: bool | None) -> tuple[list[int], list[int], list[int]]:
-        """Token ids of the question in front (none without), of the document and of the question behind it."""
-        if chat or (chat is None and getattr(tokenizer, "chat_template", None)):
-            return self._in_chat(tokenizer)
-        question = _ids(tokenizer, f"\n{as_text(self.question)}")
-        if not self.query_first:
-            return [], list(tokenizer(self.document)["input_ids"]), question
-        first = tokenizer(f"{without_answer(as_text(self.question))}\n")["input_ids"]
-        return list(first), _ids(tokenizer, self.document), question
-
-    def _in_chat(self, tokenizer: Any) -> tuple[list[int], list[int], list[int]]:
-        question = self.question.strip()
-        before = f"{question}\n\n" if self.query_first else ""
-        text = _as_message(tokenizer, f"{before}{self.document}\n\n{self.question}")
-        cut = text.rfind(question)
-        begin = text.find(before) + len(before) if before else 0
-        return (
-            _ids(tokenizer, text[:begin]) if before else [],
-            _ids(tokenizer, text[begin:cut]),
-            _ids(tokenizer, text[cut:]),
-        )
+    def _tokens(self, tokenizer: Any, chat: bool | None) -> Tokens:
+        """The whole prompt, with cuts where the document begins and where the question behind it does."""
+        if chat or (chat is None and tokenizer.chat_template):
+            before = f"{self.question.strip()}\n\n" if self.query_first else ""
+            message = f"{before}{self.document}\n\n{self.question}"
+            cuts = (message[len(before) :].lstrip(), self.question.lstrip())  # a template may strip blanks at the ends
+            return Message(tokenizer, message).tokens([len(message) - len(after) for after in cuts])
+        question = as_text(self.question)
+        before = f"{without_answer(question)}\n" if self.query_first else ""
+        places = [len(before), len(before) + len(self.document)]
+        whole = Stretch(f"{before}{self.document}\n{question}", literal=True)
+        return tokenise(tokenizer, [whole], places, add_special_tokens=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +73,7 @@ class TextPrompt:
             LocretError: it has none.
         """
         if chat:
-            return [_ids(tokenizer, _as_message(tokenizer, self.text))]
+            return [Message(tokenizer, self.text).tokens().ids]
         return [list(tokenizer(self.text)["input_ids"])]
 
     def question_tokens(self, tokenizer: Any, chat: bool | None = None) -> int:
@@ -166,17 +162,3 @@ def read_token_ids(path: Path) -> TokenPrompt:
     if not ids:
         raise LocretError(f"{path} holds an empty list: {remedy}")
     return TokenPrompt(ids, path)
-
-
-def _as_message(tokenizer: Any, content: str) -> str:
-    """The text of a conversation that begins with this message and in which the model is to answer."""
-    if not getattr(tokenizer, "chat_template", None):
-        raise LocretError("--chat needs a chat template and this model's tokenizer has none: leave --chat out")
-    message = {"role": "user", "content": content}
-    text: str = tokenizer.apply_chat_template([message], tokenize=False, add_generation_prompt=True)
-    return text
-
-
-def _ids(tokenizer: Any, text: str) -> list[int]:
-    """Token ids without special tokens."""
-    return list(tokenizer(text, add_special_tokens=False)["input_ids"])
