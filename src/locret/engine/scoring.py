@@ -34,6 +34,7 @@ def forced_logits(model: Any, attention: str | None, session: Session, ids: Tens
         LocretError: the tokens do not fit the model's window.
     """
     cache = session.cache.fork()
+    cache.assisted = True  # passes of several tokens are an answer's: no room is made for them as for another turn's
     cache.check_window(ids.shape[1] - 1)
     yield session.logits[None]
     at_once = 1 if cache.budget.decode_budget is not None else min(DECODED_AT_ONCE, cache.budget.chunk)
