@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
@@ -64,6 +64,16 @@ class Oracle:
         self.asked.append((session.text, text))
         self.limits.append(max_new_tokens)
         return next((answer for part, answer in self.answers.items() if part in text), "")
+
+
+@dataclass(frozen=True)
+class Told:
+    """A passage whose questions are answered by a function of the prompt: see `quizzes.contract.Asked`."""
+
+    answer: Callable[[PromptIds], str]
+
+    def distances(self, continuation: Any) -> Any:
+        raise AssertionError("this passage is asked in words")
 
 
 def oracle_reader(oracles: Mapping[str, Any], *data: object, watch: Any = None) -> Reader:

@@ -54,7 +54,7 @@ class Grid:
         tasks: names of tasks.
         lengths: tokens a document; what has a document of its own is cut to this length.
         budgets: units per KV head, or fractions of the length such as Fraction(1, 16).
-        samples: questions a cell, at most; a file may hold fewer.
+        samples: questions a cell, at most; a file may hold fewer. Of tasks that force a continuation, documents.
         seeds: of the documents; every policy and budget sees the same ones.
         keys: facts hidden in a document of a template; None takes the task's own number.
         split: "heldout" hides keys that the built-in model was not trained on, "trained" those that it was.
@@ -90,6 +90,9 @@ class Grid:
             raise LocretError(f"max_new_tokens is {self.max_new_tokens}: allow at least 1")
         if self.split not in SPLITS:
             raise LocretError(f"split is {self.split!r}: choose one of {', '.join(SPLITS)}")
+        forced = [name for name in self.tasks if kind_of(name) is Kind.FORCED]
+        if self.query_first and forced:
+            raise LocretError(f"{forced[0]} has no question to stand first: leave out --query-first, or this task")
         for length in self.lengths:
             if length < 1:
                 raise LocretError(f"length is {length}: a document has at least 1 token")

@@ -64,6 +64,14 @@ def bootstrap(
     return float(low), float(high)
 
 
+def drawn_interval(columns: NDArray[np.float64], documents: Sequence[object]) -> tuple[float | None, float | None]:
+    """The 95 % interval of a mean that is no share, by the same draws: [lines, 1]; none of a single document."""
+    if len(set(documents)) < 2:
+        return None, None
+    low, high = np.nanpercentile(drawn_means(columns, documents), ENDS)
+    return float(low), float(high)
+
+
 def drawn_means(
     columns: NDArray[np.float64], groups: Sequence[object], seed: int = 0, resamples: int = RESAMPLES
 ) -> NDArray[np.float64]:

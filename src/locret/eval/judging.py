@@ -16,6 +16,7 @@ from locret.eval.intervals import Together
 from locret.eval.quizzes.names import Kind, benchmark_task, kind_of
 
 Line = Mapping[str, Any]
+LINE_BY_LINE = (Kind.TEMPLATE, Kind.FORCED)  # the score is the mean of the lines' own
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ def judge(task: str, lines: Sequence[Line]) -> Judged:
     if not lines:
         raise LocretError(f"there is no prediction of {task} to score: the data may hold no example of it")
     columns = columns_of(task, lines)
-    if kind_of(task) is Kind.TEMPLATE:
+    if kind_of(task) in LINE_BY_LINE:
         return Judged(float(columns.mean()), columns, mean, {})
     benchmark = benchmark_task(task)
     together: Together = benchmark.together if isinstance(benchmark, Divided) else mean
@@ -63,7 +64,7 @@ def judge(task: str, lines: Sequence[Line]) -> Judged:
 
 def columns_of(task: str, lines: Sequence[Line]) -> NDArray[np.float64]:
     """[lines, parts]: what each line counts to each part of the score, per cent."""
-    if kind_of(task) is Kind.TEMPLATE:
+    if kind_of(task) in LINE_BY_LINE:
         return np.array([[100 * float(line["score"])] for line in lines])
     return _columns(benchmark_task(task), lines)
 

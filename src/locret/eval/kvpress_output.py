@@ -23,6 +23,7 @@ from locret.files import text_writer, write_together
 
 COLUMNS = ("context", "question", "answer_prefix", "answer", "task", "max_new_tokens", "predicted_answer")
 TEMPLATES = "locret"  # stands for a benchmark in the names of folders
+FORCED = "locret_fidelity"
 STRING_MATCH = frozenset({TEMPLATES, "ruler"})
 ANSWERS = ("prediction", "pred", "locret_pred")
 
@@ -148,4 +149,5 @@ def _ratio(cell: Cell) -> float:
 
 
 def _benchmark(task: str) -> str:
-    return TEMPLATES if kind_of(task) is Kind.TEMPLATE else benchmark_task(task).benchmark
+    made_here = {Kind.TEMPLATE: TEMPLATES, Kind.FORCED: FORCED}
+    return made_here.get(kind_of(task)) or benchmark_task(task).benchmark

@@ -6,9 +6,14 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
-from locret.eval.intervals import bootstrap
+import numpy as np
+
+from locret.eval.intervals import bootstrap, drawn_interval
 from locret.eval.judging import judge
-from locret.eval.results import Measures
+from locret.eval.quizzes.names import Kind, kind_of
+from locret.eval.results import Fidelity, Measures
+
+DIGITS = 6
 
 
 def measures_of(task: str, lines: Sequence[Mapping[str, Any]]) -> Measures:
@@ -35,4 +40,16 @@ def measures_of(task: str, lines: Sequence[Mapping[str, Any]]) -> Measures:
         decode_seconds=round(fmean(line["decode_seconds"] for line in lines), 4),
         parts={name: round(part, 2) for name, part in judged.parts.items()},
         offloaded_bytes=max(line.get("offloaded_bytes", 0) for line in lines),  # lines of an earlier run may not say
+        fidelity=_fidelity(lines) if kind_of(task) is Kind.FORCED else None,
     )
+
+
+def _fidelity(lines: Sequence[Mapping[str, Any]]) -> Fidelity:
+    """Of lines that each have a document of their own."""
+    told: dict[str, Any] = {}
+    for name, unit in (("kl", 1), ("agreement", 100), ("nll", 1)):
+        column = np.array([[unit * line[name]] for line in lines])
+        ends = drawn_interval(column, [line["document"] for line in lines])
+        told[name] = round(float(column.mean()), DIGITS)
+        told[f"{name}_low"], told[f"{name}_high"] = (None if end is None else round(end, DIGITS) for end in ends)
+    return Fidelity(**told, full_nll=round(fmean(line["full_nll"] for line in lines), DIGITS))

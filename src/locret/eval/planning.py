@@ -15,6 +15,7 @@ from locret.eval.reading import CHUNKED, Compared
 from locret.models.families import text_config
 
 QUESTION_ROOM = 128  # tokens for a question, perhaps asked twice, and its answer
+FORCED_ROOM = {"facts": 384, "repeat": 160, "text": 96}  # about what a continuation takes in a usual vocabulary
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +83,11 @@ def check_window(cell: Cell, window: int) -> None:
     if cell.prefill != CHUNKED and cell.budget.positions != "true":
         raise LocretError(f"{cell.policy} reads with true positions: leave out --positions {cell.budget.positions}")
     room = _room(cell)
+    if kind_of(cell.task) is Kind.FORCED and cell.length + room > window:
+        raise LocretError(
+            f"length {cell.length} leaves no room for {cell.task} in the model's window of {window}, within which full "
+            f"attention must read it for comparison: give at most {window - room}"
+        )
     if cell.budget.positions == "true" and cell.length + room > window:
         raise LocretError(
             f"length {cell.length} leaves no room for a question in the model's window of {window}: "
@@ -92,10 +98,12 @@ def check_window(cell: Cell, window: int) -> None:
 def _room(cell: Cell) -> int:
     """Tokens that come on top of the cell's length."""
     kind = kind_of(cell.task)
+    own = 0 if kind is Kind.FORCED else answer_tokens(cell.task, cell.max_new_tokens)
     around = QUESTION_ROOM if cell.query_first or cell.chat else 0  # a question twice, and what a chat puts around it
     return {
         Kind.TEMPLATE: QUESTION_ROOM,
-        Kind.GENERATED: answer_tokens(cell.task, cell.max_new_tokens) + around,
+        Kind.GENERATED: own + around,
         Kind.RULER: around,  # the answer's room is part of the length
-        Kind.FILE: answer_tokens(cell.task, cell.max_new_tokens),
+        Kind.FILE: own,
+        Kind.FORCED: FORCED_ROOM.get(cell.task, 0),
     }[kind]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, TypeAlias, TypeVar, runtime_checkable
+
+from torch import Tensor
 
 from locret.cache.budget import Budget
 from locret.engine import Engine, Method, Session
@@ -52,6 +54,10 @@ class Reading(Protocol[S]):
         """Read a question on top of a document and answer greedily, up to one of the strings in `stop`."""
         ...
 
+    def score(self, session: S, ids: Sequence[int]) -> Iterator[Tensor]:
+        """The logits that predict each of the given tokens behind a document, in pieces [piece, vocab]."""
+        ...
+
 
 @runtime_checkable
 class OwnReading(Protocol):
@@ -90,6 +96,10 @@ class EngineReading:
         """The question is a turn of its own."""
         asked = self.engine.prefill(question, session)
         return self.engine.generate(asked, max_new_tokens=max_new_tokens, stop=stop).text
+
+    def score(self, session: Session, ids: Sequence[int]) -> Iterator[Tensor]:
+        """The tokens are read like an answer: none of them is evicted, unless the budget says so for answers."""
+        return self.engine.score_pieces(session, ids)
 
 
 @dataclass(frozen=True)

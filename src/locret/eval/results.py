@@ -38,6 +38,31 @@ class Subject:
 
 
 @dataclass(frozen=True, slots=True)
+class Fidelity:
+    """How far a method is from full attention, means over documents, with 95 % intervals by document.
+
+    An interval is None where drawing documents again says nothing: of a single one.
+
+    Attributes:
+        kl: nats a measured token: KL divergence of the prediction from full attention's.
+        agreement: per cent of them for which both put the same token first.
+        nll: nats a measured token: negative log-probability of the token itself.
+        full_nll: the same under full attention.
+    """
+
+    kl: float
+    kl_low: float | None
+    kl_high: float | None
+    agreement: float
+    agreement_low: float | None
+    agreement_high: float | None
+    nll: float
+    nll_low: float | None
+    nll_high: float | None
+    full_nll: float
+
+
+@dataclass(frozen=True, slots=True)
 class Measures:
     """What came out of a cell.
 
@@ -49,6 +74,7 @@ class Measures:
         decode_seconds: seconds to read a question and answer it, the mean.
         parts: parts of the score by name, where the task's authors report some.
         offloaded_bytes: those of `kv_bytes` that are not on the device, the largest of them.
+        fidelity: of tasks that force a continuation, else None; its fields stand among the row's own.
     """
 
     score: float
@@ -59,11 +85,15 @@ class Measures:
     decode_seconds: float
     parts: Mapping[str, float] = field(default_factory=dict)
     offloaded_bytes: int = 0
+    fidelity: Fidelity | None = None
 
     @classmethod
     def from_json(cls, flat: Mapping[str, Any]) -> Measures:
         """The measures of a row; KeyError if it lacks one that rows have always had."""
-        return cls(**{name: flat[name] for name in cls.__slots__ if name in MEASURED or name in flat})
+        told = {name: flat[name] for name in cls.__slots__ if name in MEASURED or name in flat}
+        if "kl" in flat:
+            told["fidelity"] = Fidelity(**{one.name: flat[one.name] for one in fields(Fidelity)})
+        return cls(**told)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +109,7 @@ class Row:
         measures = asdict(self.measures)
         if not measures["parts"]:
             del measures["parts"]
+        measures |= measures.pop("fidelity") or {}
         return {**self.cell.as_json(), **measures, **asdict(self.subject)}
 
     @classmethod
@@ -126,4 +157,4 @@ class ResultFile:
         self._file.append(row.as_json())
 
 
-MEASURED = {one.name for one in fields(Measures)} - {"parts", "offloaded_bytes"}
+MEASURED = {one.name for one in fields(Measures)} - {"parts", "offloaded_bytes", "fidelity"}

@@ -9,6 +9,8 @@ from functools import cached_property
 from typing import Any, Protocol
 
 from locret.eval.benchmarks.truncation import PromptIds
+from locret.eval.fidelity import Continuation, Distances, distances, measured_logits
+from locret.eval.fidelity.reference import References
 from locret.eval.grid import Cell, Grid
 from locret.eval.haystack import Filler
 from locret.eval.measures import measures_of
@@ -62,6 +64,11 @@ class Reader:
         """The documents and questions."""
         return QuizMaker(self.tokenizer, self.filler, self.files)
 
+    @cached_property
+    def references(self) -> References:
+        """What full attention predicts, where methods are compared with it."""
+        return References(self.model, self.tokenizer)
+
     def evaluate(self, cell: Cell, predictions: Predictions | None = None) -> Measures:
         """Read the cell's documents and ask all its questions that have no prediction yet.
 
@@ -86,7 +93,7 @@ class Reader:
                 self.watch.advance(cell.length)
                 continue
             session = self._read(reading, cell, passage)
-            asker = Asker(quiz, reading, passage, session)
+            asker = Asker(quiz, reading, passage, session, cell, self)
             for question in left.values():
                 known.append(asker.line(question))
             scores = [line["score"] for line in known.lines[-len(left) :]]
@@ -108,17 +115,19 @@ class Reader:
 
 @dataclass(frozen=True)
 class Asker:
-    """Asks about a passage that has been read."""
+    """Asks about a passage that has been read: see `quizzes.contract.Asked`."""
 
     quiz: Quiz
     reading: Reading[Any]
     passage: Passage
     session: Read
+    cell: Cell
+    reader: Reader
 
     def line(self, question: Question) -> dict[str, Any]:
         """The line of the prediction file: what the quiz says of the answer, and what it took."""
         began = time.perf_counter()
-        line = self.quiz.line(question, self._ask)
+        line = self.quiz.line(question, self)
         return {
             **line,
             "document": self.passage.document,
@@ -129,11 +138,20 @@ class Asker:
             "decode_seconds": round(time.perf_counter() - began, 4),
         }
 
-    def _ask(self, prompt: PromptIds) -> str:
+    def answer(self, prompt: PromptIds) -> str:
+        """Write an answer to a question, or to a prompt of its own."""
         session = self.session
         if prompt.context:
             session = self.reading.read(prompt.context, lambda done, total: None)
         return self.reading.ask(session, prompt.question, self.quiz.max_new_tokens, self.quiz.stop)
+
+    def distances(self, continuation: Continuation) -> Distances:
+        """Force a continuation, and compare with full attention over the same document."""
+        cell, passage = self.cell, self.passage
+        block = (cell.task, cell.length, cell.seed, cell.samples, cell.chat)
+        logits = measured_logits(self.reading.score(self.session, continuation.ids), continuation)
+        full = self.reader.references.logits(block, passage.document, passage.ids, continuation, cell.budget)
+        return distances(logits, full, continuation.targets)
 
 
 def run_grid(reader: Reader, grid: Grid, subject: Subject, results: ResultFile | None = None) -> list[Row]:

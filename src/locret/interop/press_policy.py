@@ -17,12 +17,13 @@ from torch import Tensor, nn
 from transformers import DynamicCache, LogitsProcessorList
 
 from locret.cache.budget import Budget
+from locret.cache.plan import DECODED_AT_ONCE
 from locret.engine.decode import Transcript, decode, stop_tokens
 from locret.engine.detokenize import Detokenizer
 from locret.engine.sampling import Sampling
 from locret.errors import LocretError
 from locret.interop.kvpress import PREFIX, get_press, supply_cache_position
-from locret.models.families import attention_modules, decoder_of
+from locret.models.families import attention_modules
 
 
 @dataclass(frozen=True)
@@ -59,12 +60,14 @@ class PressSession:
         masks: for each layer the units that the press hides instead of pruning them; None where it prunes.
         token_ids: [1, tokens], what was read.
         prefill_seconds: time spent on it.
+        logits: [vocab], fp32: the prediction after its last token.
     """
 
     cache: Any
     masks: tuple[Any, ...]
     token_ids: Tensor
     prefill_seconds: float
+    logits: Tensor
 
     @property
     def tokens_seen(self) -> int:
@@ -111,25 +114,19 @@ class PressReading:
         press = get_press(self.press)(compression_ratio=max(0.0, 1 - (self.size + 0.25) / length))
         with self._told(), hidden_units(self.model, ()) as modules:
             with supply_cache_position(self.model), press(self.model):
-                decoder_of(self.model)(input_ids=ids, past_key_values=cache, use_cache=True)
+                output = self.model(input_ids=ids, past_key_values=cache, use_cache=True, logits_to_keep=1)
             masks = tuple(module.masked_key_indices for module in modules)
         progress(length, length)
-        return PressSession(cache, masks, ids, time.perf_counter() - began)
+        return PressSession(cache, masks, ids, time.perf_counter() - began, output.logits[0, -1].float())
 
     @torch.no_grad()
     def ask(self, session: PressSession, question: Sequence[int], max_new_tokens: int, stop: Sequence[str]) -> str:
         """Read a question on top of a document, and answer; the session stays as it is."""
-        cache, device = session.fork_cache(), self.model.device
-        # A press may append units of its own; the question comes after them.
-        model = _Positioned(self.model, max(session.tokens_seen, cache.get_seq_length()))
-        ids = torch.tensor([list(question)], device=device)
-        # A mask is shared by all layers, so they must be of one length; and to hide units, kvpress seeks a key that no
-        # query of the pass looks at, which it need not find for many queries. A single token is free of both.
-        even = len({layer.keys.shape[-2] for layer in cache.layers}) == 1
-        at_once = ids.shape[1] if even and not any(session.masks) else 1
+        cache, model = self._going_on(session)
+        ids = torch.tensor([list(question)], device=self.model.device)
         transcript = Transcript(Detokenizer(self.tokenizer), stop)
         with self._told(), hidden_units(self.model, session.masks):
-            for piece in ids.split(at_once, dim=-1):
+            for piece in ids.split(_at_once(session, ids.shape[1]), dim=-1):
                 output = model(input_ids=piece, past_key_values=cache, use_cache=True, logits_to_keep=1)
             steps = decode(
                 model,
@@ -148,6 +145,24 @@ class PressReading:
         transcript.finish()
         return transcript.text
 
+    def score(self, session: PressSession, ids: Sequence[int]) -> Iterator[Tensor]:
+        """The logits that predict each of the given tokens behind a document, in pieces [piece, vocab] fp32.
+
+        What hides units is on the model only while a pass computes, so whoever takes the pieces may use it in between.
+        """
+        cache, model = self._going_on(session)
+        yield session.logits[None]
+        read = torch.tensor([list(ids)[:-1]], device=self.model.device)
+        for piece in read.split(_at_once(session, DECODED_AT_ONCE), dim=-1) if read.shape[1] else ():
+            with torch.no_grad(), self._told(), hidden_units(self.model, session.masks):
+                output = model(input_ids=piece, past_key_values=cache, use_cache=True)
+            yield output.logits[0].float()
+
+    def _going_on(self, session: PressSession) -> tuple[Any, _Positioned]:
+        """A cache to go on with, and the model for it. A press may append units of its own: tokens come after them."""
+        cache = session.fork_cache()
+        return cache, _Positioned(self.model, max(session.tokens_seen, cache.get_seq_length()))
+
     @contextmanager
     def _told(self) -> Iterator[None]:
         """Put the name of the press before what it complains about."""
@@ -156,6 +171,16 @@ class PressReading:
         except (AssertionError, LookupError, RuntimeError, ValueError) as error:
             reason = str(error) or type(error).__name__
             raise LocretError(f"{PREFIX}{self.press} failed: {reason}: choose another press or budget") from error
+
+
+def _at_once(session: PressSession, wanted: int) -> int:
+    """How many tokens one pass on top of a document may read.
+
+    A mask is shared by all layers, so they must be of one length; and to hide units, kvpress seeks a key that no query
+    of the pass looks at, which it need not find for many queries. A single token is free of both.
+    """
+    even = len({layer.keys.shape[-2] for layer in session.cache.layers}) == 1
+    return wanted if even and not any(session.masks) else 1
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from locret.eval.quizzes.examples import ExampleQuiz, depth_of
 from locret.eval.quizzes.frame import frame_of
 from locret.eval.quizzes.names import benchmark_task
 from tests.eval.models import byte_tokenizer
-from tests.eval.oracle import CONFIG, TOKENIZER, Oracle, grid, one_cell, quizzes, texts
+from tests.eval.oracle import CONFIG, TOKENIZER, Oracle, Told, grid, one_cell, quizzes, texts
 
 CHAT = "{{ '<s>' }}{% for m in messages %}[{{ m['role'] }}] {{ m['content'] | trim }} [end]{% endfor %}[model]"
 
@@ -77,10 +77,10 @@ def test_a_length_without_room_for_the_question_is_refused(coursera: Path) -> No
 def test_lines_are_the_benchmarks_own_and_a_score(coursera: Path) -> None:
     made = quiz_of(coursera)
     question = next(made.passages()).questions[1]
-    line = made.line(question, lambda prompt: "A")
+    line = made.line(question, Told(lambda prompt: "A"))
     assert line.keys() == {"query", "gt", "prompt", "locret_pred", "evaluation", "uid", "score"}
     assert (line["uid"], line["locret_pred"], line["score"]) == ("0-1", "A", 1.0)
-    assert made.line(question, lambda prompt: "B")["score"] == 0.0
+    assert made.line(question, Told(lambda prompt: "B"))["score"] == 0.0
 
 
 def test_a_second_question_is_asked_without_the_document(tmp_path: Path) -> None:
@@ -97,7 +97,7 @@ def test_a_second_question_is_asked_without_the_document(tmp_path: Path) -> None
         asked.append(texts(prompt))
         return "True" if not prompt.context else "False"
 
-    line = made.line(passage.questions[0], ask)
+    line = made.line(passage.questions[0], Told(ask))
     assert (line["locret_pred"], line["score"]) == ("True [fact: False]", 1.0)
     (nothing, first), (begin, second) = asked
     assert (nothing, begin) == ("", "<s>")

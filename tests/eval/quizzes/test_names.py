@@ -4,6 +4,7 @@ import pytest
 
 from locret.errors import LocretError
 from locret.eval.benchmarks.base import list_benchmark_tasks
+from locret.eval.fidelity.continuations import NAMES as FORCED
 from locret.eval.quizzes.names import Kind, benchmark_task, keys_of, kind_of, list_generated
 from locret.eval.ruler.tasks import list_ruler_tasks
 from locret.eval.tasks import list_tasks
@@ -13,7 +14,7 @@ SYNTHETIC = {"passkey", "magic", "entry", "word", "record", "mix", "number_strin
 
 
 def test_every_name_has_one_origin() -> None:
-    groups = [list_tasks(), list_generated(), list_ruler_tasks(), list_benchmark_tasks()]
+    groups = [list_tasks(), list_generated(), list_ruler_tasks(), list_benchmark_tasks(), FORCED]
     names = [name for group in groups for name in group]
     assert len(set(names)) == len(names)
     assert {*names} >= {*SYNTHETIC, "code_run", "niah_single_1", "qa_2", "leval/coursera", "ruler/vt"}

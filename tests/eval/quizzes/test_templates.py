@@ -13,7 +13,7 @@ from locret.eval.haystack import Filler, prompt_ids, question_ids
 from locret.eval.quizzes.maker import QuizMaker
 from locret.eval.quizzes.templates import TemplateQuiz
 from tests.eval.models import TEXT
-from tests.eval.oracle import TOKENIZER
+from tests.eval.oracle import TOKENIZER, Told
 
 CELL = Cell("x", "mix", 900, locret.Budget(64), 6, 0, 4, "heldout", query_first=False)
 FILLER = Filler(TEXT)
@@ -61,7 +61,7 @@ def test_lines_say_what_was_asked_and_answered() -> None:
     question = next(iter(made.passages())).questions[2]
     needle = question.item.needle
     for text, score in ((f" {needle.value}.", 1.0), (" something else", 0.0)):
-        line = made.line(question, lambda prompt, text=text: text)  # type: ignore[misc]
+        line = made.line(question, Told(lambda prompt, text=text: text))  # type: ignore[misc]
         assert line == {
             "uid": "0-2", "kind": needle.kind, "question": needle.asked, "answer": needle.value,
             "prediction": text, "score": score,

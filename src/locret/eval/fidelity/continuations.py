@@ -14,6 +14,7 @@ from locret.eval.haystack import plain_ids
 from locret.eval.needles import Needle
 from locret.eval.quizzes.frame import Turns
 
+FACTS, REPEAT, TEXT = NAMES = ("facts", "repeat", "text")
 TEXT_TOKENS = 64  # measured, of a text that goes on
 REPEAT_TOKENS = 56  # measured, of a passage that is repeated
 GIVEN_WORDS = 8  # that such a passage begins with, and that the request names
@@ -43,7 +44,7 @@ class Continuation:
 
 def going_on(following: Sequence[int]) -> Continuation:
     """The text goes on, inside the same turn of a chat; every token is measured."""
-    return Continuation("text", tuple(following), (True,) * len(following))
+    return Continuation(TEXT, tuple(following), (True,) * len(following))
 
 
 def answered(tokenizer: Any, turns: Turns, facts: Sequence[Needle]) -> Continuation:
@@ -54,7 +55,7 @@ def answered(tokenizer: Any, turns: Turns, facts: Sequence[Needle]) -> Continuat
         parts += ((token, False) for token in plain_ids(tokenizer, asked))
         said = fact.sentence.partition(fact.answer)[0]
         parts += _answer(tokenizer, turns.lead + said, fact.answer, fact.sentence.removeprefix(said + fact.answer))
-    return _joined("facts", parts)
+    return _joined(FACTS, parts)
 
 
 def repeated(tokenizer: Any, turns: Turns, document: str, facts: Sequence[Needle], rng: random.Random) -> Continuation:
@@ -67,7 +68,7 @@ def repeated(tokenizer: Any, turns: Turns, document: str, facts: Sequence[Needle
     asked = turns.asked(f'Repeat word for word the passage of the text above that begins with "{given}".', first=True)
     parts = [(token, False) for token in plain_ids(tokenizer, asked)]
     parts += _answer(tokenizer, turns.lead + given, " " + rest, "", REPEAT_TOKENS)
-    return _joined("repeat", parts)
+    return _joined(REPEAT, parts)
 
 
 def _joined(name: str, parts: Sequence[tuple[int, bool]]) -> Continuation:

@@ -16,19 +16,21 @@ ROWS = 16  # compared at once, so that memory is bounded by so many rows of the 
 
 @dataclass(frozen=True, slots=True)
 class Distances:
-    """Of every measured token; CPU, fp64.
+    """Of every measured token; on the CPU, figures in fp64.
 
     Attributes:
         kl: [measured], nats: KL divergence of the prediction from full attention's, KL(full || policy).
         agreement: [measured], 1 where both put the same token first, else 0.
         nll: [measured], nats: negative log-probability of the token itself.
         full_nll: [measured], the same under full attention.
+        top: [measured], the token that is put first.
     """
 
     kl: Tensor
     agreement: Tensor
     nll: Tensor
     full_nll: Tensor
+    top: Tensor
 
 
 def distances(
@@ -55,14 +57,15 @@ def distances(
     return Distances(*(torch.cat(column) for column in zip(*parts, strict=True)))
 
 
-def _compared(logits: Tensor, full: Tensor, goal: Tensor, rows: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _compared(logits: Tensor, full: Tensor, goal: Tensor, rows: Tensor) -> tuple[Tensor, ...]:
     mine = logits[rows.to(logits.device)].double().log_softmax(-1)  # [rows, vocab]
     true = full[rows.to(full.device)].to(mine).log_softmax(-1)
     token = goal[rows][:, None].to(mine.device)
     kl = (true.exp() * (true - mine).nan_to_num()).sum(-1).clamp(min=0)  # a token ruled out by both is no difference
-    agreement = (mine.argmax(-1) == true.argmax(-1)).double()
+    top = mine.argmax(-1)
+    agreement = (top == true.argmax(-1)).double()
     nll, full_nll = (-side.gather(-1, token)[:, 0] for side in (mine, true))
-    return kl.cpu(), agreement.cpu(), nll.cpu(), full_nll.cpu()
+    return tuple(column.cpu() for column in (kl, agreement, nll, full_nll, top))
 
 
 def measured_logits(pieces: Iterable[Tensor], continuation: Continuation) -> Tensor:

@@ -16,7 +16,7 @@ FACTS = 8  # a document
 TEMPLATES = (
     Template("locker", "Which locker belongs to {key}?", "The locker of {key} has the number", "name", "digits4"),
     Template("sailing", "When did the ship {key} sail?", "The ship {key} sailed in the year", "name", "digits4"),
-    Template("town", "Which town did {key} move to?", "{key} moved to the town of", "name", "name"),
+    Template("race", "Which horse won the race of {key}?", "The race of {key} was won by the horse", "name", "name"),
     Template("password", "What is the password of {key}?", "The password of {key} is", "name", "words"),
 )
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from locret.eval.benchmarks.truncation import PromptIds
-
-Ask = Callable[[PromptIds], str]  # a prompt without a context is asked on top of what has been read
+from locret.eval.fidelity import Continuation, Distances
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +57,18 @@ class Texts:
     answer: Any
 
 
+class Asked(Protocol):
+    """A passage that has been read, and can be asked."""
+
+    def answer(self, prompt: PromptIds) -> str:
+        """Write an answer; a prompt without a context is asked on top of the passage."""
+        ...
+
+    def distances(self, continuation: Continuation) -> Distances:
+        """Force a continuation on the passage, and on the same with full attention."""
+        ...
+
+
 class Quiz(Protocol):
     """Everything that a cell reads and asks."""
 
@@ -80,7 +91,7 @@ class Quiz(Protocol):
         """All passages, made when they are needed; the same for every policy and budget."""
         ...
 
-    def line(self, question: Question, ask: Ask) -> dict[str, Any]:
+    def line(self, question: Question, asked: Asked) -> dict[str, Any]:
         """Ask a question; what its line of the prediction file says of it, its `uid` included."""
         ...
 

@@ -13,7 +13,7 @@ from locret.eval.benchmarks.base import BenchmarkTask, Example, answer
 from locret.eval.benchmarks.truncation import Frame, PromptIds, context_ids, prompt_ids, question_ids
 from locret.eval.haystack import plain_ids
 from locret.eval.judging import columns_of
-from locret.eval.quizzes.contract import Ask, Passage, Question, Texts
+from locret.eval.quizzes.contract import Asked, Passage, Question, Texts
 from locret.eval.ruler.tasks import list_ruler_tasks
 
 ONE_NEEDLE = ("niah_single", "niah_multikey")
@@ -79,12 +79,12 @@ class ExampleQuiz:
         )
         return Passage(number, ids, tuple(questions))
 
-    def line(self, question: Question, ask: Ask) -> dict[str, Any]:
+    def line(self, question: Question, asked: Asked) -> dict[str, Any]:
         """Ask; the line has the fields of the benchmark's own prediction files, and how right the answer is."""
         example: Example = question.item
 
-        def put(asked: Example) -> str:
-            return ask(PromptIds((), question.ids) if asked is example else self._aside(asked))
+        def put(one: Example) -> str:
+            return asked.answer(PromptIds((), question.ids) if one is example else self._aside(one))
 
         line = {**self.task.prediction(example, answer(example, put)), "uid": example.uid}
         share = np.nanmean(columns_of(self.name, [line])) / 100

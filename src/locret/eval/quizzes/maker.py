@@ -12,6 +12,7 @@ from locret.eval.quizzes.contract import Quiz
 from locret.eval.quizzes.data import Data
 from locret.eval.quizzes.examples import ExampleQuiz
 from locret.eval.quizzes.files import Files
+from locret.eval.quizzes.forced import ForcedQuiz
 from locret.eval.quizzes.frame import frame_of
 from locret.eval.quizzes.names import Kind, benchmark_task, kind_of
 from locret.eval.quizzes.origins import Documents
@@ -42,9 +43,11 @@ class QuizMaker:
         Raises:
             LocretError: its data cannot be read or made, or a chat is wanted of a tokenizer that has none.
         """
+        kind = kind_of(cell.task)
+        if kind is Kind.FORCED:
+            return ForcedQuiz(cell, self.tokenizer, self.filler)
         frame = frame_of(self.tokenizer, cell.chat)
         tokens = answer_tokens(cell.task, cell.max_new_tokens)
-        kind = kind_of(cell.task)
         if kind is Kind.TEMPLATE:
             return TemplateQuiz(cell, self.tokenizer, self.filler, frame, tokens)
         limit = cell.length if kind is Kind.FILE else None  # what is made here has its length already

@@ -9,6 +9,7 @@ from locret.errors import LocretError
 from locret.eval.benchmarks.base import BenchmarkTask
 from locret.eval.benchmarks.catalogue import get_benchmark_task, list_benchmark_tasks
 from locret.eval.benchmarks.infinitebench_generate import list_generators
+from locret.eval.fidelity.continuations import NAMES as FORCED
 from locret.eval.ruler.tasks import BENCHMARK as RULER
 from locret.eval.ruler.tasks import list_ruler_tasks
 from locret.eval.tasks import get_task, list_tasks
@@ -24,6 +25,7 @@ class Kind(Enum):
     GENERATED = "InfiniteBench's generators"
     RULER = "RULER's generators"
     FILE = "original files"
+    FORCED = "true continuations, forced on documents that are made here"
 
 
 def list_generated() -> list[str]:
@@ -41,6 +43,7 @@ def kind_of(name: str) -> Kind:
         get_benchmark_task(*name.split("/", 1))  # says what there is if this is not
         return Kind.FILE
     groups = {Kind.TEMPLATE: list_tasks(), Kind.GENERATED: list_generated(), Kind.RULER: list_ruler_tasks()}
+    groups[Kind.FORCED] = list(FORCED)
     found = [kind for kind, names in groups.items() if name in names]
     if not found:
         listed = "; ".join(", ".join(names) for names in groups.values())
@@ -63,7 +66,7 @@ def keys_of(name: str) -> int:
 
 
 def _nearest(name: str) -> str:
-    known = [*list_tasks(), *list_generated(), *list_ruler_tasks(), *list_benchmark_tasks()]
+    known = [*list_tasks(), *list_generated(), *list_ruler_tasks(), *FORCED, *list_benchmark_tasks()]
     by_tail = {known_name.rpartition("/")[2]: known_name for known_name in reversed(known)}
     near = [by_tail[tail] for tail in difflib.get_close_matches(name, by_tail, SIMILAR)]
     return f" (did you mean {' or '.join(near)}?)" if near else ""

@@ -11,7 +11,7 @@ from locret.eval.contexts import contexts
 from locret.eval.grid import Cell
 from locret.eval.haystack import Context, Filler, plain_ids
 from locret.eval.needles import Needle
-from locret.eval.quizzes.contract import Ask, Passage, Question, Texts
+from locret.eval.quizzes.contract import Asked, Passage, Question, Texts
 from locret.eval.tasks import get_task
 
 SEPARATOR = "\n"
@@ -71,10 +71,10 @@ class TemplateQuiz:
         prefix = needle.question.removeprefix(needle.asked)
         return tuple(plain_ids(self.tokenizer, SEPARATOR + needle.asked + self.frame.tail + prefix))
 
-    def line(self, question: Question, ask: Ask) -> dict[str, Any]:
+    def line(self, question: Question, asked: Asked) -> dict[str, Any]:
         """Ask; an answer is right or wrong."""
         needle = question.item.needle
-        text = ask(PromptIds((), question.ids))
+        text = asked.answer(PromptIds((), question.ids))
         return {
             "uid": question.uid,
             "kind": needle.kind,
