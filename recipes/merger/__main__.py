@@ -21,8 +21,9 @@ from typing import Any
 import torch
 
 import locret
+from locret.models.checkpoint import BUILTIN
 from locret.models.fingerprint import fingerprint_of
-from locret.models.loading import BUILTIN, load_model
+from locret.models.loading import load_model
 from locret.models.merger import SLOTS, Merger
 from locret.policies import policy_options
 from recipes.merger.objective import layer_loss, recorded

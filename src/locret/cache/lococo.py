@@ -13,8 +13,8 @@ from locret.cache.convolved import Convolution
 from locret.cache.merged import Merged
 from locret.cache.storage import register_storage
 from locret.errors import LocretError
+from locret.models.checkpoint import BUILTIN
 from locret.models.families import attention_modules
-from locret.models.loading import BUILTIN
 from locret.models.merger import Merger
 from locret.models.placement import device_of
 

@@ -52,7 +52,7 @@ def _import(src: str, dst: Path, model: str | None) -> RetainingHeads:
 
 
 def _export(src: str, dst: Path, model: str | None) -> RetainingHeads:
-    from locret.models.configs import load_config
+    from locret.models.checkpoint import load_config
     from locret.models.heads import RetainingHeads
     from locret.models.original import check_export, export_heads
 

@@ -10,7 +10,6 @@ from rich.console import Console
 
 from locret.cli.common import quiet_libraries
 from locret.cli.loading import check_compared, load
-from locret.cli.tokenizers import load_tokenizer
 from locret.cli.watching import BarWatch
 from locret.eval.grid import Grid
 from locret.eval.haystack import Filler
@@ -23,6 +22,7 @@ from locret.eval.results import ResultFile, Row
 from locret.eval.runner import Reader, Watch, run_cells
 from locret.eval.subject import subject_of
 from locret.eval.workers import Evaluation, Silent, run_workers
+from locret.models.checkpoint import load_tokenizer
 
 
 @dataclass(frozen=True, slots=True)

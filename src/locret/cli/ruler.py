@@ -37,8 +37,8 @@ def ruler_command(
     """
     with output(as_json) as written:
         from locret.cli.progress import reading
-        from locret.cli.tokenizers import load_tokenizer
         from locret.eval.ruler import Recipe, Sources, write_records
+        from locret.models.checkpoint import load_tokenizer
 
         recipe = Recipe(task, length, samples, seed, Sources(essay, questions))
         with reading(written.notes, f"{task}, {length} tokens") as progress:

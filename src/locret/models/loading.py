@@ -1,4 +1,4 @@
-"""Loading a model by name: the built-in one, a local folder or a hub id."""
+"""Loading a model by name, with its tokenizer and its retaining heads."""
 
 from __future__ import annotations
 
@@ -6,15 +6,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoModelForCausalLM
 
-from locret.errors import LocretError
-from locret.models.families import family_of
+from locret.errors import LocretError, first_line
+from locret.models.checkpoint import BUILTIN, Checkpoint, resolve, shipped_heads
+from locret.models.families import text_config
+from locret.models.fingerprint import NEAR, distance_to
+from locret.models.gguf_weights import weights_of
 from locret.models.heads import RetainingHeads
 from locret.models.heads_io import CONFIG
 from locret.models.quantisation import check_bits, quantisation
 
-BUILTIN = Path(__file__).parent.parent / "builtin"
 DTYPES: dict[str, str | torch.dtype] = {
     "auto": "auto",
     "float32": torch.float32,
@@ -31,8 +33,9 @@ def load_builtin(dtype: str = "float32", device: str = "cpu") -> tuple[Any, Any,
     """
     if not (BUILTIN / "model.safetensors").is_file():
         raise LocretError(f"the built-in model is missing from {BUILTIN}: install locret again, or run `make builtin`")
-    model, tokenizer = _load(str(BUILTIN), dtype, device)
-    return model, tokenizer, RetainingHeads.from_pretrained(BUILTIN / "heads")
+    model, tokenizer, heads = load_model("builtin", dtype, device)
+    assert heads is not None
+    return model, tokenizer, heads
 
 
 def load_model(
@@ -43,11 +46,12 @@ def load_model(
     device_map: str | dict[str, Any] | None = None,
     weight_bits: int | None = None,
 ) -> tuple[Any, Any, RetainingHeads | None]:
-    """A model and its tokenizer, and heads if they lie with it.
+    """A model and its tokenizer, and heads if they lie with it or are shipped with this package for its weights.
 
     Args:
-        name: "builtin", a folder, or a hub id.
-        dtype: auto, float32, bfloat16 or float16.
+        name: "builtin", "smollm2", a folder, a .gguf file, a hub id, or owner/name:file.gguf.
+        dtype: auto, float32, bfloat16 or float16. The weights of a GGUF file are dequantised into it; auto is what
+            the weights are saved in, and for a GGUF file float32 on the CPU and bfloat16 on CUDA devices.
         device: auto (CUDA where there is one), cpu, cuda, cuda:1, ...
         device_map: layers on several devices, as transformers takes it ("auto", or a device for each part), in place of
             `device`.
@@ -58,46 +62,76 @@ def load_model(
     """
     if device_map is not None and device != "auto":
         raise LocretError(f"device is {device!r} and device_map is {device_map!r}: give one of them")
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    if name == "builtin":
-        name, dtype = str(BUILTIN), "float32" if dtype == "auto" else dtype
-    model, tokenizer = _load(name, dtype, device, device_map, weight_bits)
-    own = Path(name) / "heads"
-    heads = RetainingHeads.from_pretrained(own) if (own / CONFIG).is_file() else None
-    return model, tokenizer, heads
-
-
-def _load(
-    name: str,
-    dtype: str,
-    device: str,
-    device_map: str | dict[str, Any] | None = None,
-    weight_bits: int | None = None,
-) -> tuple[Any, Any]:
     if dtype not in DTYPES:
         raise LocretError(f"dtype is {dtype!r}: choose one of {', '.join(DTYPES)}")
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
     _check_device(device)
     if weight_bits is not None:
         check_bits(weight_bits)
+    checkpoint = resolve(name)
+    tokenizer = checkpoint.tokenizer()
+    model = _load(checkpoint, dtype, device, device_map, weight_bits)
+    return model, tokenizer, _heads(checkpoint, model)
+
+
+def auto_dtype(config: Any, cuda: bool) -> torch.dtype:
+    """What `auto` is for a model that is not loaded: what its configuration says.
+
+    That of a GGUF file says nothing: its weights are dequantised, into bfloat16 for a CUDA device, else float32.
+    """
+    return text_config(config).dtype or (torch.bfloat16 if cuda else torch.float32)
+
+
+def _load(
+    checkpoint: Checkpoint, dtype: str, device: str, device_map: str | dict[str, Any] | None, weight_bits: int | None
+) -> Any:
+    config = checkpoint.config()
+    wanted: Any = DTYPES[checkpoint.dtype if dtype == "auto" else dtype]
+    if checkpoint.gguf and wanted == "auto":
+        wanted = auto_dtype(config, torch.device(device).type == "cuda")
+    options: dict[str, Any] = {} if device_map is None else {"device_map": device_map}
+    if weight_bits is not None:
+        options["quantization_config"] = quantisation(weight_bits, config, wanted)
+    if weight_bits is not None or getattr(config, "quantization_config", None) is not None:
+        options.setdefault("device_map", {"": device})  # packed weights cannot all be moved later
     try:
-        config = AutoConfig.from_pretrained(name)
-        family_of(config)
-        options: dict[str, Any] = {} if device_map is None else {"device_map": device_map}
-        if weight_bits is not None:
-            options["quantization_config"] = quantisation(weight_bits, config, DTYPES[dtype])
-        if weight_bits is not None or getattr(config, "quantization_config", None) is not None:
-            options.setdefault("device_map", {"": device})  # packed weights cannot all be moved later
-        model = AutoModelForCausalLM.from_pretrained(name, config=config, dtype=DTYPES[dtype], **options)
-        tokenizer = AutoTokenizer.from_pretrained(name)
+        if checkpoint.gguf:
+            weights = weights_of(checkpoint.gguf, config, wanted)
+            kind = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
+            model = kind.from_pretrained(None, config=config, state_dict=weights, dtype=wanted, **options)
+            model.config.name_or_path = str(checkpoint.gguf.path)
+        else:
+            model = AutoModelForCausalLM.from_pretrained(checkpoint.source, config=config, dtype=wanted, **options)
     except LocretError:
         raise
     except Exception as error:  # transformers raises whatever its parts raise
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise LocretError(
-            f"model {name!r} could not be loaded ({reason}): check the folder, the id or the network"
+            f"model {checkpoint.name!r} could not be loaded ({first_line(error)}): "
+            "check the folder, the id or the network"
         ) from error
-    return (model if options else model.to(device)).eval(), tokenizer
+    return (model if options else model.to(device)).eval()
+
+
+def _heads(checkpoint: Checkpoint, model: Any) -> RetainingHeads | None:
+    """The heads that lie with a model, or those of this package that were trained on its weights."""
+    if (checkpoint.heads / CONFIG).is_file():
+        return RetainingHeads.from_pretrained(checkpoint.heads)
+    return next((heads for folder in shipped_heads() if (heads := _fitting(folder, model))), None)
+
+
+def _fitting(folder: Path, model: Any) -> RetainingHeads | None:
+    """The heads of a folder if they were trained on these weights, which may be a copy in fewer bits.
+
+    Unlike heads that somebody names, these are not given the benefit of the doubt.
+    """
+    heads = RetainingHeads.from_pretrained(folder)
+    try:
+        heads.check_sizes(model.config)
+    except LocretError:
+        return None
+    apart = distance_to(heads.config.fingerprint, model)
+    return heads if apart is not None and apart <= NEAR else None
 
 
 def _check_device(device: str) -> None:

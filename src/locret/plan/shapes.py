@@ -8,7 +8,7 @@ from typing import Any
 from transformers import AutoConfig
 
 from locret.errors import LocretError
-from locret.models.configs import load_config
+from locret.models.checkpoint import load_config
 from locret.models.families import family_of
 
 _LLAMA_31 = {
