@@ -88,15 +88,15 @@ class NaiveCache:
         if tokens > 1 if body_end is None else self.seen < body_end:
             self.due |= self._cut(self.budget.size, self._protected())
         elif self.seen == body_end:
-            self.due |= self._cut(self.budget.size, 0)
+            self.due |= self._cut(self.budget.size, self.budget.pin_newest)
         elif self.budget.decode_budget is not None:
             room = self.budget.size + self.budget.local + self.budget.decode_budget
             if self.stored >= room + self.budget.decode_every:
                 self.gaps |= self._cut(room, min(self._protected(), room))
 
     def _protected(self) -> int:
-        known = self.prompt_end is not None
-        return self.budget.stabilizers if known else max(self.budget.stabilizers, self.budget.local)
+        kept = [self.budget.stabilizers, self.budget.pin_newest]
+        return max(kept if self.prompt_end is not None else [*kept, self.budget.local])
 
     def _cut(self, size: int, protect: int) -> bool:
         """Evict down to `size` units; whether anything had to go."""
@@ -105,7 +105,7 @@ class NaiveCache:
             return False
         self.cut_at = self.seen
         for (layer, head), listed in self.units.items():
-            exposed = listed[: len(listed) - protect]
+            exposed = [at for at in listed[: len(listed) - protect] if at >= self.budget.pin_first]
             worst_first = sorted(exposed, key=lambda at: (self.score(layer, head, at), -at))  # ties: newest goes first
             gone = set(worst_first[:excess])
             kept = [(at, slot) for at, slot in zip(listed, self.slots[layer, head], strict=True) if at not in gone]

@@ -112,11 +112,12 @@ def check(cache: locret.BudgetCache, naive: NaiveCache) -> None:
 
 
 budgets = st.builds(
-    lambda extra, chunk, stabilizers, local, *others: locret.Budget(
-        max(1, stabilizers + local + extra), chunk, stabilizers, local, *others
+    lambda extra, chunk, stabilizers, local, positions, answer, every, first, newest: locret.Budget(
+        max(1, stabilizers + local + extra, first + max(stabilizers, newest)),
+        chunk, stabilizers, local, positions, answer, every, first, newest,
     ),
     st.integers(0, 12), st.integers(1, 12), st.integers(0, 6), st.integers(0, 6), st.sampled_from(["true", "compact"]),
-    st.none() | st.integers(0, 5), st.integers(1, 4),
+    st.none() | st.integers(0, 5), st.integers(1, 4), st.integers(0, 4), st.integers(0, 8),
 )  # fmt: skip
 steps = st.lists(
     st.tuples(st.sampled_from(["prompt", "chunk", "decode", "crop", "fork"]), st.integers(1, 40)),

@@ -20,6 +20,8 @@ from tests.conftest import tiny_llama
         ),
         ({"size": 0}, "size is 0: give at least 1"),
         ({"size": 10, "chunk": 0}, "chunk is 0: give at least 1"),
+        ({"size": 10, "pin_first": 4, "pin_newest": 7}, "pin_first = 4 and the newest 7: raise the size"),
+        ({"size": 10, "pin_first": -1}, "pin_first is -1: give at least 0"),
         ({"size": 10, "stabilizers": -1}, "stabilizers is -1: give at least 0"),
         ({"size": 1.5}, "size is 1.5: give a whole number"),
         ({"size": True}, "size is True: give a whole number"),

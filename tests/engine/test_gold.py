@@ -30,7 +30,8 @@ def test_equals_a_dense_pass_under_the_mask_of_the_evicted(
 ) -> None:
     model = TINY_MODELS[family]()
     policy = make_policy(policy_name, model)
-    budget = locret.Budget(size=40, chunk=32, stabilizers=8, local=10, positions=positions)
+    pins = {"pin_first": 2, "pin_newest": 12} if attention == "split" else {}
+    budget = locret.Budget(size=40, chunk=32, stabilizers=8, local=10, positions=positions, **pins)
     engine = locret.Engine(model, policy=policy, budget=budget, attention=attention)
     ids = torch.randint(1, 97, (1, PROMPT), generator=torch.Generator().manual_seed(1))
 

@@ -57,6 +57,35 @@ def test_never_holds_more_than_the_budget_and_the_tail(name: str, model: Any) ->
 
 
 @every_policy
+@pytest.mark.parametrize("positions", ["true", "compact"])
+def test_pinned_ends_outlast_every_cut(name: str, positions: str, model: Any) -> None:
+    budget = locret.Budget(size=24, chunk=16, local=6, decode_budget=0, positions=positions, pin_first=3, pin_newest=9)
+    engine = locret.Engine(model, policy=make_policy(name, model), budget=budget)
+    session = engine.prefill(prompt(150))
+    first = torch.arange(3).expand(2, -1)
+    for at in kept(session):
+        assert torch.equal(at[0, :, :3], first)
+        assert torch.equal(at[0, :, -15:], torch.arange(135, 150).expand(2, -1))  # the tail, and nine before it
+    written = engine.generate(session, max_new_tokens=20).session  # the last token is not read yet
+    for at in kept(written):
+        assert torch.equal(at[0, :, :3], first)
+        assert torch.equal(at[0, :, -9:], torch.arange(160, 169).expand(2, -1))
+
+
+@every_policy
+def test_pins_within_the_budget_leave_the_rest_to_the_policy(name: str, model: Any) -> None:
+    policy = make_policy(name, model)
+    bare, pinned = (
+        locret.Engine(model, policy=policy, budget=locret.Budget(size=40, chunk=400, pin_first=a, pin_newest=b))
+        for a, b in ((0, 0), (2, 3))
+    )
+    for some, all_of in zip(kept(pinned.prefill(prompt(300))), kept(bare.prefill(prompt(300))), strict=True):
+        for head in range(2):
+            chosen = set(some[0, head].tolist()) - {0, 1, 297, 298, 299}
+            assert chosen <= set(all_of[0, head].tolist())
+
+
+@every_policy
 def test_positions_ascend_and_end_with_the_tail(name: str, model: Any) -> None:
     session = locret.Engine(model, policy=make_policy(name, model), budget=BUDGET).prefill(prompt(150))
     for positions in kept(session):

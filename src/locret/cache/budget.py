@@ -15,13 +15,16 @@ POSITIONS: tuple[str, ...] = ("true", "compact")
 class Budget:
     """How a prompt is read in fixed memory (the method of arXiv 2410.01805).
 
-    The last `local` prompt tokens come on top of `size`: after a prompt, `size + local` units a KV head are stored.
+    The last `local` prompt tokens come on top of `size`: after a prompt, `size + local` units a KV head are stored. What
+    is pinned, and the stabilizers, are part of `size`.
 
     Attributes:
         size: units kept per KV head after every chunk.
         chunk: tokens read at once.
         stabilizers: the newest units that every chunk but the last keeps unconditionally.
         local: the last prompt tokens, read at the end and never evicted.
+        pin_first: the prompt's first units, which no cut evicts, whatever the policy: attention sinks (arXiv 2309.17453).
+        pin_newest: newest units that no cut ranks, the last one of a prompt and those of an answer included.
         positions: "true": every unit keeps its position in the prompt, which must fit the model's window;
             "compact": the kept units are moved together (keys re-rotated), so no position ever exceeds
             size + chunk and the prompt may be of any length. While an answer is evicted from, gaps stay until the next
@@ -37,9 +40,19 @@ class Budget:
     positions: Positions = "true"
     decode_budget: int | None = None
     decode_every: int = 1
+    pin_first: int = 0
+    pin_newest: int = 0
 
     def __post_init__(self) -> None:
-        leasts = {"size": 1, "chunk": 1, "stabilizers": 0, "local": 0, "decode_every": 1}
+        leasts = {
+            "size": 1,
+            "chunk": 1,
+            "stabilizers": 0,
+            "local": 0,
+            "decode_every": 1,
+            "pin_first": 0,
+            "pin_newest": 0,
+        }
         if self.decode_budget is not None:
             leasts["decode_budget"] = 0
         for name, least in leasts.items():
@@ -52,6 +65,12 @@ class Budget:
             raise LocretError(
                 f"budget size is {self.size}, less than stabilizers + local = {self.stabilizers} + {self.local} = "
                 f"{self.stabilizers + self.local}: raise the size or lower these two"
+            )
+        newest = max(self.stabilizers, self.pin_newest)
+        if self.size < self.pin_first + newest:
+            raise LocretError(
+                f"budget size is {self.size}, less than the units that are kept in any case, pin_first = {self.pin_first} "
+                f"and the newest {newest}: raise the size or lower these"
             )
         if self.positions not in POSITIONS:
             raise LocretError(f"budget positions is {self.positions!r}: choose one of {', '.join(POSITIONS)}")

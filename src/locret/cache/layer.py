@@ -115,7 +115,7 @@ class BudgetLayer(CacheLayerMixin):
         self.scores = self._score(keys, self.scores, surprise)
         budget = self.reading.budget
         if self.stage is not Stage.KEEP:
-            self.cut(budget.size, self.reading.protected() if self.stage is Stage.MIDDLE else 0)
+            self.cut(budget.size, self.reading.protected(self.stage))
         elif budget.decode_size is not None and self.storage.units >= budget.decode_size + budget.decode_every:
             self.cut(budget.decode_size, min(self.reading.protected(), budget.decode_size), Packing.GAPPED)
 
@@ -143,7 +143,7 @@ class BudgetLayer(CacheLayerMixin):
         assert self.scores is not None and self.positions is not None
         self.reading.cuts.look(self.scores[None], [self])
         kept = select(self.ranks(size), size, protect)
-        self.storage = self.storage.evict(kept, self.scores)
+        self.storage = self.storage.evict(kept, self._pinned(self.scores))
         self.positions, self.scores = self.positions.gather(-1, kept), self.scores.gather(-1, kept)
         self.cut_at = self.seen
         if self.slots is not None:
@@ -152,7 +152,7 @@ class BudgetLayer(CacheLayerMixin):
     def ranks(self, size: int) -> Tensor:
         """What a cut to `size` units goes by: [batch, kv_heads, units]."""
         assert self.scores is not None
-        return self._without_padding(self.reading.policy.rank(self.scores, self._own_positions(), size))
+        return self._pinned(self._without_padding(self.reading.policy.rank(self.scores, self._own_positions(), size)))
 
     def read(self) -> tuple[Tensor, Tensor]:
         """All keys, rotated for where their units are now, and values: [batch, kv_heads, units, head_dim] each."""
@@ -203,6 +203,14 @@ class BudgetLayer(CacheLayerMixin):
     def _without_padding(self, scores: Tensor) -> Tensor:
         pads = self.reading.pads
         return scores if pads is None else scores.masked_fill(self._own_positions() < 0, -torch.inf)
+
+    def _pinned(self, scores: Tensor) -> Tensor:
+        """The scores with +inf for the units that `Budget.pin_first` names."""
+        first = self.reading.budget.pin_first
+        if not first:
+            return scores
+        own = self._own_positions()
+        return scores.masked_fill((own >= 0) & (own < first), torch.inf)
 
     def fork(self, reading: Reading) -> BudgetLayer:
         """A layer that goes on from here for itself; tensors are shared, and a storage that writes in place knows."""

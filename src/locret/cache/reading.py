@@ -75,13 +75,16 @@ class Reading:
             self.latest = made_for, Step(stage, room, positions.expand(shape))
         return self.latest[1]
 
-    def protected(self) -> int:
-        """How many of the newest units a middle chunk keeps unconditionally.
+    def protected(self, stage: Stage = Stage.MIDDLE) -> int:
+        """How many of the newest units a cut keeps unconditionally.
 
         While the prompt's end is unknown the newest `local` units may turn out to be its tail.
         """
         budget = self.budget
-        return budget.stabilizers if self.prompt_length is not None else max(budget.stabilizers, budget.local)
+        if stage is Stage.LAST:
+            return budget.pin_newest
+        local = budget.local if self.prompt_length is None else 0
+        return max(budget.stabilizers, budget.pin_newest, local)
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,8 @@ from locret.cli.common import (
     HeadsOption,
     JsonOption,
     LocalOption,
+    PinFirstOption,
+    PinNewestOption,
     PositionsOption,
     StabilizersOption,
     StaticOption,
@@ -42,6 +44,8 @@ def bench_command(
     chunk: ChunkOption = None,
     stabilizers: StabilizersOption = None,
     local: LocalOption = None,
+    pin_first: PinFirstOption = None,
+    pin_newest: PinNewestOption = None,
     positions: PositionsOption = "true",
     new_tokens: Annotated[int, typer.Option(min=1, help="Tokens of each answer.")] = 32,
     repeats: Annotated[int, typer.Option(min=1, help="Rounds; medians are reported.")] = 3,
@@ -70,7 +74,9 @@ def bench_command(
         from locret.cli.benching import load_for_bench, profiles, random_ids, setting, table, watching
         from locret.cli.budget import prompt_budget
 
-        units = prompt_budget(model, budget, chunk, stabilizers, local, positions)
+        units = prompt_budget(
+            model, budget, chunk, stabilizers, local, positions, pin_first=pin_first, pin_newest=pin_newest
+        )
         sized = budget is not None
         check_names(names, units, sized)
         loaded = load_for_bench(model, heads, random_weights, width, dtype, device, seed)

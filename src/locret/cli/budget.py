@@ -7,7 +7,9 @@ from typing import cast
 from locret.cache.budget import Budget, Positions
 
 BUILTIN = Budget(size=1024, chunk=1024, stabilizers=32, local=32)
+SMOLLM2 = Budget(size=1024, chunk=512, local=32, pin_first=4, pin_newest=64)  # docs/real-models.md
 PAPER = Budget(size=6000, chunk=3072, stabilizers=2500, local=100)  # Phi-3-mini-128K in arXiv 2410.01805
+MEASURED = {"builtin": BUILTIN, "smollm2": SMOLLM2}
 
 
 def prompt_budget(
@@ -19,15 +21,17 @@ def prompt_budget(
     positions: str,
     decode_budget: int | None = None,
     decode_every: int = 1,
+    pin_first: int | None = None,
+    pin_newest: int | None = None,
 ) -> Budget:
-    """A budget whose open values are those of the built-in model, or the paper's for any other.
+    """A budget whose open values are those measured for a model that comes with heads, or the paper's for any other.
 
-    Open stabilizers and an open local tail take at most half and a quarter of the size.
+    Open stabilizers and open pins of the newest take at most half of the size, an open local tail at most a quarter.
 
     Raises:
         LocretError: a value is out of range.
     """
-    base = BUILTIN if model == "builtin" else PAPER
+    base = MEASURED.get(model, PAPER)
     units = base.size if size is None else size
     return Budget(
         size=units,
@@ -37,4 +41,6 @@ def prompt_budget(
         positions=cast(Positions, positions),  # Budget refuses what is not a mode
         decode_budget=decode_budget,
         decode_every=decode_every,
+        pin_first=min(base.pin_first, max(units, 0) // 4) if pin_first is None else pin_first,
+        pin_newest=min(base.pin_newest, max(units, 0) // 2) if pin_newest is None else pin_newest,
     )

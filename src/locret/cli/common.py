@@ -40,6 +40,14 @@ StabilizersOption = Annotated[
 LocalOption = Annotated[
     int | None, typer.Option("--local", help="Last prompt tokens, never evicted.", show_default="by budget")
 ]
+PinFirstOption = Annotated[
+    int | None,
+    typer.Option("--pin-first", help="First tokens, never evicted, whatever the policy.", show_default="by budget"),
+]
+PinNewestOption = Annotated[
+    int | None,
+    typer.Option("--pin-newest", help="Newest units that no cut evicts, part of the budget.", show_default="by budget"),
+]
 PositionsOption = Annotated[
     str, typer.Option("--positions", help="'true', or 'compact' for prompts longer than the model's window.")
 ]

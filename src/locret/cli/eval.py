@@ -16,6 +16,8 @@ from locret.cli.common import (
     LocalOption,
     ModelOption,
     Output,
+    PinFirstOption,
+    PinNewestOption,
     PositionsOption,
     QueryFirstOption,
     StabilizersOption,
@@ -78,6 +80,8 @@ def eval_command(
     chunk: ChunkOption = None,
     stabilizers: StabilizersOption = None,
     local: LocalOption = None,
+    pin_first: PinFirstOption = None,
+    pin_newest: PinNewestOption = None,
     positions: PositionsOption = "true",
     out: Annotated[
         Path | None,
@@ -130,7 +134,7 @@ def eval_command(
             keys=keys,
             split=split,
             query_first=query_first,
-            rule=BudgetRule(chunk, stabilizers, local, cast("Positions", positions)),
+            rule=BudgetRule(chunk, stabilizers, local, cast("Positions", positions), pin_first or 0, pin_newest or 0),
             chat=chat,
             max_new_tokens=max_new_tokens,
         )

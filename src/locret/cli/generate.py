@@ -18,6 +18,8 @@ from locret.cli.common import (
     MethodOption,
     ModelOption,
     Output,
+    PinFirstOption,
+    PinNewestOption,
     PositionsOption,
     QueryFirstOption,
     StabilizersOption,
@@ -42,6 +44,8 @@ def generate_command(
     chunk: ChunkOption = None,
     stabilizers: StabilizersOption = None,
     local: LocalOption = None,
+    pin_first: PinFirstOption = None,
+    pin_newest: PinNewestOption = None,
     positions: PositionsOption = "true",
     decode_budget: Annotated[
         int | None,
@@ -93,7 +97,9 @@ def generate_command(
         from locret.cli.progress import reading
         from locret.engine import Sampling
 
-        units = prompt_budget(model, budget, chunk, stabilizers, local, positions, decode_budget, decode_every)
+        units = prompt_budget(
+            model, budget, chunk, stabilizers, local, positions, decode_budget, decode_every, pin_first, pin_newest
+        )
         sized = budget is not None  # without a budget of the user's, InfLLM has the paper's sizes
         method = check_method(policy, units, sized)
         Sampling(temperature, top_k, top_p, seed)

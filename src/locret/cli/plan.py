@@ -12,6 +12,8 @@ from locret.cli.common import (
     JsonOption,
     LocalOption,
     Output,
+    PinFirstOption,
+    PinNewestOption,
     PositionsOption,
     StabilizersOption,
     output,
@@ -40,6 +42,8 @@ def plan_command(
     chunk: ChunkOption = None,
     stabilizers: StabilizersOption = None,
     local: LocalOption = None,
+    pin_first: PinFirstOption = None,
+    pin_newest: PinNewestOption = None,
     positions: PositionsOption = "true",
     policy: Annotated[str, typer.Option(help="What is kept, and how: locret, quant4, locret+quant4 ...")] = "locret",
     storage: Annotated[
@@ -73,7 +77,9 @@ def plan_command(
         room = parse_memory(memory) if memory else machine_memory(cuda)
 
         def make(size: int | None) -> Budget:
-            return prompt_budget(model, size, chunk, stabilizers, local, positions)
+            return prompt_budget(
+                model, size, chunk, stabilizers, local, positions, pin_first=pin_first, pin_newest=pin_newest
+            )
 
         planned = make(budget)
         setting = setting_of(
@@ -86,7 +92,9 @@ def plan_command(
             cuda=cuda,
             budget=planned if budget else None,
         )
-        largest = largest_budget(setting, length, make, room, least=max(1, (stabilizers or 0) + (local or 0)))
+        pinned = (pin_first or 0) + max(stabilizers or 0, pin_newest or 0)
+        least = max(1, (stabilizers or 0) + (local or 0), pinned)
+        largest = largest_budget(setting, length, make, room, least=least)
         if budget is None and largest:
             planned = make(largest)
         _report(out, setting, length, planned, largest, room)

@@ -27,12 +27,16 @@ class BudgetRule:
         stabilizers: newest units kept after every chunk but the last (32, at most a quarter of the size).
         local: last tokens that are never evicted (32, at most a quarter of the size).
         positions: "true" or "compact".
+        pin_first, pin_newest: the units at both ends that no cut evicts, whatever the policy; of the newest at most half
+            of the size.
     """
 
     chunk: int | None = None
     stabilizers: int | None = None
     local: int | None = None
     positions: Positions = "true"
+    pin_first: int = 0
+    pin_newest: int = 0
 
     def budget(self, size: int, length: int) -> Budget:
         """The budget of `size` units for documents of `length` tokens."""
@@ -43,6 +47,8 @@ class BudgetRule:
             stabilizers=protected if self.stabilizers is None else self.stabilizers,
             local=protected if self.local is None else self.local,
             positions=self.positions,
+            pin_first=self.pin_first,
+            pin_newest=min(self.pin_newest, size // 2),
         )
 
 
