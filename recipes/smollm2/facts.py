@@ -19,8 +19,8 @@ PEOPLE = (
     "Georgia Stamp", "Leon Fisk", "Priya Nair", "Walter Quill", "Sofia Brandt", "Amos Reed",
 )  # fmt: skip
 THINGS = (
-    "copper kettle", "green umbrella", "brass telescope", "silver flute", "walnut cabinet", "glass marble", "red lantern",
-    "leather satchel", "ivory comb", "tin soldier", "velvet curtain", "iron anchor", "paper kite", "stone lion",
+    "copper kettle", "green umbrella", "brass telescope", "silver flute", "walnut cabinet", "glass marble",
+    "red lantern", "leather satchel", "ivory comb", "tin soldier", "velvet curtain", "iron anchor", "paper kite", "stone lion",
 )  # fmt: skip
 TOWNS = (
     "Alderbrook", "Fenwick", "Harrowgate", "Lindale", "Mossley", "Norwick", "Penrose", "Quarrington", "Redmarsh",

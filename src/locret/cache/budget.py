@@ -15,15 +15,16 @@ POSITIONS: tuple[str, ...] = ("true", "compact")
 class Budget:
     """How a prompt is read in fixed memory (the method of arXiv 2410.01805).
 
-    The last `local` prompt tokens come on top of `size`: after a prompt, `size + local` units a KV head are stored. What
-    is pinned, and the stabilizers, are part of `size`.
+    The last `local` prompt tokens come on top of `size`: after a prompt, `size + local` units a KV head are stored.
+    Stabilizers, and what is pinned, are part of `size`.
 
     Attributes:
         size: units kept per KV head after every chunk.
         chunk: tokens read at once.
         stabilizers: the newest units that every chunk but the last keeps unconditionally.
         local: the last prompt tokens, read at the end and never evicted.
-        pin_first: the prompt's first units, which no cut evicts, whatever the policy: attention sinks (arXiv 2309.17453).
+        pin_first: the prompt's first units, which no cut evicts, whatever the policy (attention sinks,
+            arXiv 2309.17453).
         pin_newest: newest units that no cut ranks, the last one of a prompt and those of an answer included.
         positions: "true": every unit keeps its position in the prompt, which must fit the model's window;
             "compact": the kept units are moved together (keys re-rotated), so no position ever exceeds
@@ -44,15 +45,8 @@ class Budget:
     pin_newest: int = 0
 
     def __post_init__(self) -> None:
-        leasts = {
-            "size": 1,
-            "chunk": 1,
-            "stabilizers": 0,
-            "local": 0,
-            "decode_every": 1,
-            "pin_first": 0,
-            "pin_newest": 0,
-        }
+        leasts = {"size": 1, "chunk": 1, "stabilizers": 0, "local": 0, "decode_every": 1}
+        leasts |= {"pin_first": 0, "pin_newest": 0}
         if self.decode_budget is not None:
             leasts["decode_budget"] = 0
         for name, least in leasts.items():
@@ -69,8 +63,8 @@ class Budget:
         newest = max(self.stabilizers, self.pin_newest)
         if self.size < self.pin_first + newest:
             raise LocretError(
-                f"budget size is {self.size}, less than the units that are kept in any case, pin_first = {self.pin_first} "
-                f"and the newest {newest}: raise the size or lower these"
+                f"budget size is {self.size}, less than the units kept in any case, "
+                f"pin_first = {self.pin_first} and the newest {newest}: raise the size or lower these"
             )
         if self.positions not in POSITIONS:
             raise LocretError(f"budget positions is {self.positions!r}: choose one of {', '.join(POSITIONS)}")

@@ -27,8 +27,8 @@ class BudgetRule:
         stabilizers: newest units kept after every chunk but the last (32, at most a quarter of the size).
         local: last tokens that are never evicted (32, at most a quarter of the size).
         positions: "true" or "compact".
-        pin_first, pin_newest: the units at both ends that no cut evicts, whatever the policy; of the newest at most half
-            of the size.
+        pin_first, pin_newest: the units at both ends that no cut evicts, whatever the policy; of the newest at most
+            half of the size.
     """
 
     chunk: int | None = None
