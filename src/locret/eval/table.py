@@ -11,24 +11,29 @@ from rich.table import Table
 from locret.eval.results import Row
 
 COLUMNS = ("task", "length", "budget", "policy", "score", "95 %", "KV", "read s", "answer s")
-NUMERIC = frozenset({"length", "budget", "score", "KV", "read s", "answer s", "KL", "agree %", "NLL"})
-FIDELITY = ("KL", "agree %", "NLL")  # only where a row has them
+FIDELITY = ("task", "length", "budget", "policy", "agree %", "95 %", "KL", "NLL", "KV", "read s")
+LEFT = frozenset({"task", "policy", "95 %"})
 
 
 def rich_table(rows: Sequence[Row], title: str | None = None) -> Table:
-    """One line a row, for the terminal."""
+    """One line a row, for the terminal.
+
+    Where all rows are of forced continuations, their figures stand in place of what only answers have; the score is the
+    agreement, and its interval stands beside it.
+    """
+    columns = _columns(rows)
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=0)
-    forced = any(row.measures.fidelity for row in rows)
-    for name in (*COLUMNS, *(FIDELITY if forced else ())):
+    for name in columns:
         # a long name is folded, so that figures stay whole on a narrow terminal
-        table.add_column(name, justify="right" if name in NUMERIC else "left", no_wrap=name != "task", overflow="fold")
+        table.add_column(name, justify="left" if name in LEFT else "right", no_wrap=name != "task", overflow="fold")
     previous: tuple[str, int] | None = None
     for row in rows:
         block = (row.cell.task, row.cell.length)
         if previous not in (None, block):
             table.add_section()
         previous = block
-        table.add_row(*_fields(row), *(_fidelity(row) if forced else ()))
+        fields = _fields(row)
+        table.add_row(*(fields.get(name, "") for name in columns))
     return table
 
 
@@ -80,21 +85,28 @@ def human_bytes(count: float) -> str:
     return f"{count:.0f} B" if power == 0 else f"{count:.1f} {units[power]}"
 
 
-def _fields(row: Row) -> tuple[str, ...]:
-    cell, measures = row.cell, row.measures
-    return (
-        cell.task,
-        str(cell.length),
-        str(cell.budget.size),
-        cell.policy,
-        f"{measures.score:.1f}",
-        f"{measures.low:.0f}-{measures.high:.0f}",
-        human_bytes(measures.kv_bytes),
-        f"{measures.prefill_seconds:.2f}",
-        f"{measures.decode_seconds:.2f}",
-    )
+def _columns(rows: Sequence[Row]) -> tuple[str, ...]:
+    """Of the terminal's table; rows of both kinds have all columns between them."""
+    forced = [row.measures.fidelity is not None for row in rows]
+    if rows and all(forced):
+        return FIDELITY
+    return (*COLUMNS, "KL", "NLL") if any(forced) else COLUMNS
 
 
-def _fidelity(row: Row) -> tuple[str, ...]:
-    told = row.measures.fidelity
-    return ("", "", "") if told is None else (f"{told.kl:.3f}", f"{told.agreement:.1f}", f"{told.nll:.2f}")
+def _fields(row: Row) -> dict[str, str]:
+    """What stands in each column."""
+    cell, measures, told = row.cell, row.measures, row.measures.fidelity
+    fields = {
+        "task": cell.task,
+        "length": str(cell.length),
+        "budget": str(cell.budget.size),
+        "policy": cell.policy,
+        "score": f"{measures.score:.1f}",
+        "95 %": f"{measures.low:.0f}-{measures.high:.0f}",
+        "KV": human_bytes(measures.kv_bytes),
+        "read s": f"{measures.prefill_seconds:.2f}",
+        "answer s": f"{measures.decode_seconds:.2f}",
+    }
+    if told is None:
+        return fields
+    return {**fields, "agree %": f"{told.agreement:.1f}", "KL": f"{told.kl:.3f}", "NLL": f"{told.nll:.2f}"}

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 import locret
 from locret.errors import LocretError
@@ -124,8 +125,14 @@ def test_tables_show_the_figures() -> None:
     [row] = run_grid(reader("random"), grid("text", samples=1), SUBJECT)
     assert row.measures.fidelity is not None
     table = rich_table([row])
-    assert [column.header for column in table.columns][-3:] == ["KL", "agree %", "NLL"]
-    assert next(iter(table.columns[-3].cells)) == f"{row.measures.fidelity.kl:.3f}"
+    told = {str(column.header): next(iter(column.cells)) for column in table.columns}
+    figures = row.measures.fidelity
+    want = {"KL": f"{figures.kl:.3f}", "agree %": f"{figures.agreement:.1f}", "NLL": f"{figures.nll:.2f}"}
+    assert want.items() <= told.items()
+    answered = replace(row, measures=replace(row.measures, fidelity=None))
+    assert "KL" not in [column.header for column in rich_table([answered]).columns]
+    both = {str(column.header): list(column.cells) for column in rich_table([row, answered]).columns}
+    assert both["KL"] == [want["KL"], ""]
     assert f"KL {row.measures.fidelity.kl:.3f}, NLL {row.measures.fidelity.nll:.2f}" in markdown_table([row])
 
 
@@ -144,3 +151,13 @@ def test_bad_grids() -> None:
     with pytest.raises(LocretError, match=r"length 4001 leaves no room for text .* window of 4096.* at most 4000"):
         check_window(cell, 4096)
     check_window(replace(cell, length=4000), 4096)
+
+
+def test_full_attentions_time_is_not_the_methods(monkeypatch: pytest.MonkeyPatch) -> None:
+    def slow(self: reference.References, *_: object) -> torch.Tensor:
+        self.seconds += 1000.0
+        return torch.zeros(64, 258)
+
+    monkeypatch.setattr(reference.References, "logits", slow)
+    [row] = run_grid(reader("random"), grid("text", samples=1), SUBJECT)
+    assert row.measures.decode_seconds < 0  # what was spent aside is taken off

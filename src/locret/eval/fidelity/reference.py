@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -29,10 +30,12 @@ class References:
 
     Attributes:
         model, tokenizer: a causal language model of transformers and its tokenizer.
+        seconds: spent on full attention so far.
     """
 
     model: Any
     tokenizer: Any
+    seconds: float = field(default=0.0, init=False)
     _block: object = field(default=None, init=False)
 
     def logits(self, block: object, number: int, ids: tuple[int, ...], forced: Continuation, budget: Budget) -> Tensor:
@@ -55,10 +58,12 @@ class References:
         path = self._folder / f"{number}.npy"
         if path.exists():
             return torch.from_numpy(np.load(path))
+        began = time.perf_counter()
         budget = replace(budget, positions="true", decode_budget=None)
         engine = Engine(self.model, self.tokenizer, policy=get_policy("full"), budget=budget)
         rows = measured_logits(engine.score_pieces(engine.prefill(ids), forced.ids), forced)
         np.save(path, rows.numpy())
+        self.seconds += time.perf_counter() - began
         return rows
 
     @cached_property
