@@ -16,19 +16,28 @@ from tests.eval.models import byte_llama, byte_tokenizer
 BUDGET = locret.Budget(size=60, chunk=64, stabilizers=8, local=8)
 IDS = torch.randint(1, 250, (1, 300), generator=torch.Generator().manual_seed(1))
 CHANCE = 60 / 292
+SIZES: Any = {"hidden_size": 64, "head_dim": 16, "num_attention_heads": 4, "intermediate_size": 128,
+              "initializer_range": 0.1}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model with heads that know its fingerprint. Rows of 64 numbers, as quantisers work on groups."""
     path = tmp_path_factory.mktemp("model")
-    model = byte_llama(hidden_size=64, head_dim=16, num_attention_heads=4, intermediate_size=128, initializer_range=0.1)
+    model = byte_llama(**SIZES)
     model.save_pretrained(path)
     byte_tokenizer().save_pretrained(path)
     torch.manual_seed(0)
     heads = locret.RetainingHeads.from_config(model.config, width=16, fingerprint=fingerprint_of(model))
     heads.save_pretrained(path / "heads")
     return path
+
+
+def heads_of_others(model: Any) -> locret.RetainingHeads:
+    """Heads of a model of the same shape with other weights."""
+    torch.manual_seed(1)
+    other = AutoModelForCausalLM.from_config(byte_llama(**SIZES).config)
+    return locret.RetainingHeads.from_config(model.config, width=16, fingerprint=fingerprint_of(other))
 
 
 def read(model: Any, heads: locret.RetainingHeads) -> locret.Session:
@@ -49,7 +58,9 @@ def agreement(one: locret.Session, other: locret.Session) -> float:
 
 
 def check_quantised(model: Any, heads: locret.RetainingHeads, folder: Path, least: float) -> None:
-    assert fingerprint_of(model) == ()
+    heads.check_fits(model)
+    with pytest.raises(locret.LocretError, match="fingerprints differ"):
+        heads_of_others(model).check_fits(model)
     dtype = model.dtype
     plain, _, own = locret.load_model(str(folder), device="cpu", dtype=str(dtype).removeprefix("torch."))
     assert own is not None

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from locret.eval.results import Subject
-from locret.models.fingerprint import fingerprint_of
+from locret.models.fingerprint import old_fingerprint_of
 from locret.models.heads import RetainingHeads
 
 
@@ -22,7 +22,7 @@ def subject_of(
         heads: its retaining heads, if any were loaded.
         model_name, heads_name, filler: what the user calls them.
     """
-    digest = hashlib.sha256(repr(fingerprint_of(model)).encode())
+    digest = hashlib.sha256(repr(old_fingerprint_of(model)).encode())
     for parameter in heads.parameters() if heads is not None else ():
         digest.update(parameter.detach().float().cpu().contiguous().view(torch.uint8).numpy().tobytes())
     return Subject(

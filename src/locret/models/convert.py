@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from locret.errors import LocretError
-from locret.models.configs import load_config
+from locret.models.checkpoint import load_config
 from locret.models.families import Shapes, family_of, shapes_of, text_config
-from locret.models.fingerprint import MAX_LAYERS, fingerprint_of_weights
+from locret.models.fingerprint import fingerprint_of_weights, sampled_layers
 from locret.models.heads import RetainingHeads
 from locret.models.original import HeadNames, head_names
 from locret.models.sources import find_source
@@ -114,7 +114,7 @@ def _check_one_dtype(source: str, weights: dict[str, Tensor]) -> None:
 def _fingerprint(tensors: StateDict, names: dict[int, HeadNames], config: Any) -> tuple[float, ...]:
     """The fingerprint of the backbone, if its weights lie beside the heads; empty otherwise."""
     projection = family_of(config).projections[-1]
-    wanted = [f"{names[layer].stem}{projection}.weight" for layer in sorted(names)[:MAX_LAYERS]]
+    wanted = [f"{names[layer].stem}{projection}.weight" for layer in sampled_layers(len(names))]
     if not all(name in tensors.files for name in wanted):
         return ()
     return fingerprint_of_weights(tensors.read(name) for name in wanted)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from huggingface_hub import snapshot_download
 from safetensors import SafetensorError
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from locret.models.card import Card
 
 WEIGHTS, CONFIG, README = FILES = ("heads.safetensors", "heads.json", "README.md")
-FORMAT = 1
+FORMAT = 2  # 1 had fingerprints of four weights a layer, which are still checked
 
 
 def save_heads(heads: RetainingHeads, folder: Path, card: Card | None = None, place: str = "") -> None:
@@ -37,8 +37,7 @@ def save_heads(heads: RetainingHeads, folder: Path, card: Card | None = None, pl
         from locret.models.card import make_card
 
         files[folder / README] = text_writer(str(make_card(heads, card, place or str(folder))))
-    text = json.dumps({"format": FORMAT, **asdict(heads.config)}, indent=2)
-    files[folder / CONFIG] = text_writer(text + "\n")
+    files[folder / CONFIG] = text_writer(_as_json({"format": FORMAT, **asdict(heads.config)}))
     write_together(files)
 
 
@@ -100,6 +99,12 @@ def find_heads(path: str | Path) -> Path:
     if not (folder / CONFIG).is_file():
         raise LocretError(f"the hub repository {path} has no {CONFIG}: {remedy}")
     return folder
+
+
+def _as_json(values: dict[str, Any]) -> str:
+    """One line a value, as fingerprints are hundreds of numbers."""
+    lines = (f"  {json.dumps(key)}: {json.dumps(value)}" for key, value in values.items())
+    return "{\n" + ",\n".join(lines) + "\n}\n"
 
 
 def _read_config(path: Path) -> HeadsConfig:

@@ -101,6 +101,7 @@ def _load(
             kind = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
             model = kind.from_pretrained(None, config=config, state_dict=weights, dtype=wanted, **options)
             model.config.name_or_path = str(checkpoint.gguf.path)
+            model.config.dequantised = True  # saved with it: `fingerprint` allows for lost bits
         else:
             model = AutoModelForCausalLM.from_pretrained(checkpoint.source, config=config, dtype=wanted, **options)
     except LocretError:
