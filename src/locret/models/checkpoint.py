@@ -105,7 +105,7 @@ def resolve(name: str | Path) -> Checkpoint:
         files = [] if (path / "config.json").is_file() else _models_in(path)
         if len(files) > 1:
             raise LocretError(
-                f"{name} has {len(files)} GGUF files, {files[0].name} and {files[1].name} among them: name one"
+                f"{name} has {len(files)} GGUF files ({files[0].name}, {files[1].name} ...): name one of them"
             )
         return _of_gguf(name, files[0], path / HEADS) if files else Checkpoint(name, name, None, path / HEADS)
     if path.is_file():

@@ -49,25 +49,24 @@ def config_of(header: Header) -> Any:
         "hidden_size": _needed(header, "embedding_length"),
         "intermediate_size": _needed(header, "feed_forward_length"),
         "num_attention_heads": heads,
-        "num_key_value_heads": header.value("attention.head_count_kv", heads),
+        "num_key_value_heads": _number(header, "attention.head_count_kv") or heads,
         "head_dim": _head_dim(header),
         "rms_norm_eps": _needed(header, "attention.layer_norm_rms_epsilon"),
-        "rope_theta": header.value("rope.freq_base", 10000.0),
+        "rope_theta": _theta(header),
         "vocab_size": _vocabulary(header),
         "tie_word_embeddings": OUTPUT not in header.tensors,
         **_ends(header.values),
         **_experts(header),
         **_partial(header),
     }
-    uneven = [name for name, value in settings.items() if isinstance(value, list) and name != "eos_token_id"]
-    if uneven:
-        raise LocretError(f"{path} has another {uneven[0]} in every layer, which is not read from GGUF files")
-    window = header.value("attention.sliding_window")
+    window = _number(header, "attention.sliding_window")
     if window and architecture in ("gemma3", "phi3"):  # the others name it without using it
         settings["sliding_window"] = window
     scaling = _scaling(header)
     if scaling:
         settings["rope_scaling"] = scaling
+    if scaling.get("rope_type") == "longrope":  # Phi-3's configuration has it here, too, and that is what counts
+        settings["original_max_position_embeddings"] = scaling["original_max_position_embeddings"]
     try:
         config = AutoConfig.for_model(ARCHITECTURES[architecture], **settings)
     except Exception as error:  # transformers checks sizes by several libraries
@@ -77,17 +76,33 @@ def config_of(header: Header) -> Any:
     return config
 
 
-def _needed(header: Header, key: str) -> Any:
+def _number(header: Header, key: str) -> Any:
+    """The number of a key of the architecture, which has to be one number for all layers; None where it is not told."""
     value = header.value(key)
+    if value is not None and not isinstance(value, (int, float)):
+        raise LocretError(
+            f"{header.path} has {header.architecture}.{key} of {str(value)[:40]!r}, and only one number for all layers "
+            f"is read from GGUF files: {INSTEAD}"
+        )
+    return value
+
+
+def _needed(header: Header, key: str) -> Any:
+    value = _number(header, key)
     if value is None:
         raise LocretError(f"{header.path} does not say {header.architecture}.{key}: fetch it again")
     return value
 
 
+def _theta(header: Header) -> float:
+    """The base of the rotary frequencies."""
+    return float(_number(header, "rope.freq_base") or 10000.0)
+
+
 def _head_dim(header: Header) -> int:
     """The size of a head; the files of Llama and Qwen 2 do not have to say it."""
-    heads = max(1, header.value("attention.head_count"))
-    return int(header.value("attention.key_length") or _needed(header, "embedding_length") // heads)
+    heads = max(1, _needed(header, "attention.head_count"))
+    return int(_number(header, "attention.key_length") or _needed(header, "embedding_length") // heads)
 
 
 def _vocabulary(header: Header) -> int:
@@ -111,7 +126,7 @@ def _ends(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def _experts(header: Header) -> dict[str, Any]:
-    count = header.value("expert_count", 0)
+    count = _number(header, "expert_count")
     if not count:
         return {}
     if header.architecture != "qwen3moe":
@@ -129,7 +144,7 @@ def _experts(header: Header) -> dict[str, Any]:
 
 def _partial(header: Header) -> dict[str, Any]:
     """The part of a head that is rotated, where that is not all of it."""
-    turned, size = header.value("rope.dimension_count"), _head_dim(header)
+    turned, size = _number(header, "rope.dimension_count"), _head_dim(header)
     if turned in (None, size):
         return {}
     if header.architecture != "phi3":
@@ -170,9 +185,8 @@ def _scaling(header: Header) -> dict[str, Any]:
 
 def _check_frequencies(header: Header, config: Any) -> None:
     """Make sure that the frequencies of the file are Llama 3's, which the configuration now says."""
-    theta = header.value("rope.freq_base", 10000.0)
     size = _head_dim(header)
-    plain = 1.0 / theta ** (torch.arange(0, size, 2, dtype=torch.float32) / size)
+    plain = 1.0 / _theta(header) ** (torch.arange(0, size, 2, dtype=torch.float32) / size)
     ours, _ = ROPE_INIT_FUNCTIONS["llama3"](config)
     theirs = torch.from_numpy(header.read(FREQUENCIES).copy())
     if theirs.shape != plain.shape or not torch.allclose(plain / theirs, ours, rtol=1e-3):

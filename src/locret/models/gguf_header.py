@@ -65,9 +65,9 @@ class Header:
         """Llama.cpp's name of the model's architecture, which its keys begin with."""
         return str(self.values["general.architecture"])
 
-    def value(self, key: str, default: Any = None) -> Any:
-        """The value of a key of the architecture, such as `block_count`."""
-        return self.values.get(f"{self.architecture}.{key}", default)
+    def value(self, key: str) -> Any:
+        """The value of a key of the architecture, such as `block_count`; None where it is not told."""
+        return self.values.get(f"{self.architecture}.{key}")
 
     @cached_property
     def _bytes(self) -> np.ndarray:
@@ -75,13 +75,14 @@ class Header:
 
     def read(self, name: str) -> np.ndarray:
         """A tensor in fp32, with the shape that torch counts."""
-        from gguf import GGMLQuantizationType, dequantize
+        from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, dequantize
 
         entry = self.tensors[name]
-        block, size = _block(entry.kind)
+        kind = GGMLQuantizationType(entry.kind)
+        block, size = GGML_QUANT_SIZES[kind]
         data = self._bytes[entry.offset : entry.offset + prod(entry.shape) // block * size]
         rows = data.reshape(*entry.shape[:-1], entry.shape[-1] // block * size)
-        return dequantize(rows, GGMLQuantizationType(entry.kind)).reshape(entry.shape)
+        return dequantize(rows, kind).reshape(entry.shape)
 
 
 def read_header(path: Path) -> Header:
@@ -160,13 +161,14 @@ def _read(path: Path, data: mmap.mmap) -> tuple[Header, int]:
 
 def _readable(path: Path, name: str, entry: Entry) -> tuple[int, int]:
     """Numbers and bytes of a block of the tensor's type, if it can be made plain numbers."""
-    from gguf import GGMLQuantizationType, dequantize
+    from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, dequantize
 
     known = {kind.value: kind for kind in GGMLQuantizationType}
     called = known[entry.kind].name if entry.kind in known else f"number {entry.kind}"
     try:
-        block, size = _block(entry.kind)
-        dequantize(np.zeros((1, size), dtype=np.uint8), known[entry.kind])
+        kind = known[entry.kind]
+        block, size = GGML_QUANT_SIZES[kind]
+        dequantize(np.zeros((1, size), dtype=np.uint8), kind)
     except (KeyError, NotImplementedError) as error:
         raise LocretError(
             f"{path}: {name} has the quantisation type {called}, which cannot be dequantised here: "
@@ -175,12 +177,6 @@ def _readable(path: Path, name: str, entry: Entry) -> tuple[int, int]:
     if not entry.shape or entry.shape[-1] % block:
         raise LocretError(f"{path}: {name} has shape {list(entry.shape)}, but {called} has blocks of {block}: {FETCH}")
     return block, size
-
-
-def _block(kind: int) -> tuple[int, int]:
-    from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
-
-    return GGML_QUANT_SIZES[GGMLQuantizationType(kind)]
 
 
 def _check_model(header: Header) -> None:
