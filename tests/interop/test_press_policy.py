@@ -45,6 +45,28 @@ def test_questions_see_what_is_left_at_true_positions(kvpress: Any) -> None:
     torch.testing.assert_close(got, want, atol=1e-4, rtol=1e-4)
 
 
+@torch.no_grad()
+@pytest.mark.parametrize("press", ["StreamingLLMPress", "KVzipPress", "PyramidKVPress"])
+def test_a_forced_continuation_is_scored_on_what_is_left(kvpress: Any, press: str, tmp_path: Path) -> None:
+    """The first token as full attention has it, the others not; with nothing pruned, all of them."""
+    model, tokenizer = byte_llama(), byte_tokenizer()
+    tokenizer.save_pretrained(tmp_path)
+    model.config.save_pretrained(tmp_path)
+    model.config.name_or_path = str(tmp_path)
+    document, forced = tokenizer(TEXT[:600])["input_ids"], tokenizer(TEXT[600:670])["input_ids"]
+    reading = PressPolicy(press).open_reading(model, tokenizer, locret.Budget(size=200))
+    session = reading.read(document, lambda done, total: None)
+    rows = torch.cat(list(reading.score(session, forced)))
+    assert rows.shape == (70, 258)
+    dense = model(torch.tensor([document + forced])).logits[0, len(document) - 1 : -1]
+    torch.testing.assert_close(rows[0], dense[0], atol=1e-4, rtol=1e-4)  # before anything is pruned
+    assert (rows - dense).abs().max() > 1e-2
+    assert torch.equal(rows, torch.cat(list(reading.score(session, forced))))  # the session stays as it is
+    everything = PressPolicy(press).open_reading(model, tokenizer, locret.Budget(size=1000))
+    whole = everything.read(document, lambda done, total: None)
+    torch.testing.assert_close(torch.cat(list(everything.score(whole, forced))), dense, atol=1e-3, rtol=1e-3)
+
+
 def test_an_answer_goes_on_from_the_true_length(kvpress: Any) -> None:
     model, places = byte_llama(), []
     reading = PressPolicy("KnormPress").open_reading(model, byte_tokenizer(), locret.Budget(size=KEPT))
