@@ -12,6 +12,7 @@ Books are those of `books_train`; evaluation reads other books (`books_valid`) a
 from __future__ import annotations
 
 import argparse
+import ast
 import gzip
 import json
 import random
@@ -21,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from locret.files import write_text_whole
+from locret.models.checkpoint import load_tokenizer
 from recipes.smollm2.facts import draw_facts
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
@@ -32,6 +34,7 @@ CONTINUED = 400  # characters that a text goes on for
 NAMED_BY = 6  # words that tell which passage is meant
 QUESTIONS_OF = ("quality", "natural_question", "legal_contract_qa", "meeting_summ", "scientific_qa", "coursera")
 ASKED_AT_MOST = 4
+RECORDS = 1200
 
 Message = dict[str, str]
 
@@ -143,8 +146,6 @@ def read_documents() -> list[tuple[str, list[tuple[str, str]]]]:
 
 
 def _literal(text: str) -> list[dict[str, str]]:
-    import ast
-
     value: list[dict[str, str]] = ast.literal_eval(text)
     return value
 
@@ -160,19 +161,22 @@ def make(tokenizer: Any, count: int, seed: int) -> list[dict[str, Any]]:
     return [maker.record() for _ in range(count)]
 
 
+def write_data(out: Path, model: str, count: int = RECORDS, seed: int = 0) -> None:
+    """Write `count` records as JSON lines."""
+    records = make(load_tokenizer(model), count, seed)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_text_whole(out, "".join(json.dumps(record) + "\n" for record in records))
+
+
 def main() -> None:
     """Write the data."""
-    from transformers import AutoTokenizer
-
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", default="smollm2")
-    parser.add_argument("--count", type=int, default=1200)
+    parser.add_argument("--count", type=int, default=RECORDS)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("runs/smollm2/train.jsonl"))
     arguments = parser.parse_args()
-    records = make(AutoTokenizer.from_pretrained(arguments.model), arguments.count, arguments.seed)
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    write_text_whole(arguments.out, "".join(json.dumps(record) + "\n" for record in records))
+    write_data(arguments.out, arguments.model, arguments.count, arguments.seed)
 
 
 if __name__ == "__main__":

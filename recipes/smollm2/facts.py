@@ -20,7 +20,8 @@ PEOPLE = (
 )  # fmt: skip
 THINGS = (
     "copper kettle", "green umbrella", "brass telescope", "silver flute", "walnut cabinet", "glass marble",
-    "red lantern", "leather satchel", "ivory comb", "tin soldier", "velvet curtain", "iron anchor", "paper kite", "stone lion",
+    "red lantern", "leather satchel", "ivory comb", "tin soldier", "velvet curtain", "iron anchor", "paper kite",
+    "stone lion",
 )  # fmt: skip
 TOWNS = (
     "Alderbrook", "Fenwick", "Harrowgate", "Lindale", "Mossley", "Norwick", "Penrose", "Quarrington", "Redmarsh",

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import cast
 
 from locret.cache.budget import Budget, Positions
+from locret.models.checkpoint import load_config
 
 BUILTIN = Budget(size=1024, chunk=1024, stabilizers=32, local=32)
 SMOLLM2 = Budget(size=1024, chunk=512, local=32, pin_first=4, pin_newest=64)  # docs/real-models.md
 PAPER = Budget(size=6000, chunk=3072, stabilizers=2500, local=100)  # Phi-3-mini-128K in arXiv 2410.01805
-MEASURED = {"builtin": BUILTIN, "smollm2": SMOLLM2}
+SMOLLM2_SHAPE = {"model_type": "llama", "num_hidden_layers": 30, "hidden_size": 576, "vocab_size": 49152}
 
 
 def prompt_budget(
@@ -31,7 +33,7 @@ def prompt_budget(
     Raises:
         LocretError: a value is out of range.
     """
-    base = MEASURED.get(model, PAPER)
+    base = measured_for(model)
     units = base.size if size is None else size
     return Budget(
         size=units,
@@ -44,3 +46,18 @@ def prompt_budget(
         pin_first=min(base.pin_first, max(units, 0) // 4) if pin_first is None else pin_first,
         pin_newest=min(base.pin_newest, max(units, 0) // 2) if pin_newest is None else pin_newest,
     )
+
+
+def measured_for(model: str) -> Budget:
+    """The budget that was measured for a model, under whatever name it is here, or else the paper's.
+
+    Raises:
+        LocretError: the model is here and damaged, or of no supported family.
+    """
+    if model == "builtin":
+        return BUILTIN
+    if model == "smollm2":
+        return SMOLLM2
+    config = load_config(model) if Path(model).exists() else None
+    same = config is not None and all(getattr(config, name, None) == size for name, size in SMOLLM2_SHAPE.items())
+    return SMOLLM2 if same else PAPER
