@@ -4,11 +4,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from transformers import AutoTokenizer
 
 import locret
 from locret.cli.demo import FACTS, POLICIES
+from locret.cli.demo_chat import MAX_NEW_TOKENS, Prompts
+from locret.cli.guide import QUESTIONS, GuideQuestion, guide
+from locret.models.loading import BUILTIN
 from tests.cli.conftest import Run, error_line, only_json
+from tests.conftest import tiny_llama
 from tests.eval.models import byte_llama, byte_tokenizer
+
+CHAT = "[user]{{ messages[0].content }}[model]"
 
 
 @pytest.fixture(autouse=True)
@@ -43,3 +50,96 @@ def test_json_has_the_rows_of_eval(run: Run, tmp_path: Path) -> None:
 
 def test_a_bad_budget_is_refused(run: Run) -> None:
     assert "budget is 'half'" in error_line(run("demo", "--budget", "half"))
+
+
+@pytest.fixture
+def chat_tokenizer() -> Any:
+    tokenizer = AutoTokenizer.from_pretrained(BUILTIN)
+    tokenizer.chat_template = CHAT
+    return tokenizer
+
+
+@pytest.fixture
+def chat_model(monkeypatch: pytest.MonkeyPatch, chat_tokenizer: Any) -> dict[str, Any]:
+    """A tiny random chat model; the test may change what is loaded with it."""
+    model = tiny_llama(vocab_size=len(chat_tokenizer), max_position_embeddings=8192)
+    parts = {"tokenizer": chat_tokenizer, "heads": locret.RetainingHeads.from_config(model.config, width=16)}
+
+    def load(*_: Any) -> tuple[Any, Any, Any]:
+        return model, parts["tokenizer"], parts["heads"]
+
+    monkeypatch.setattr("locret.cli.loading.load_model", load)
+    return parts
+
+
+def test_a_chat_model_answers_side_by_side(run: Run, tmp_path: Path, chat_model: dict[str, Any]) -> None:
+    picture = tmp_path / "kept.png"
+    shown = run("demo", "--model", "some/model", "--budget", 100, "--out", picture)
+    assert shown.exit_code == 0, shown.stderr
+    assert all(name in shown.stdout for name in ("full", "locret", "streaming_llm", "what locret kept"))
+    asked = " ".join(shown.stdout.split())
+    assert all(one.text.split()[-1] in asked for one in QUESTIONS)
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_rows_of_a_chat_model_hold_its_answers(
+    run: Run, tmp_path: Path, chat_model: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(GuideQuestion, "right", lambda self, reply: self is QUESTIONS[0])
+    result = only_json(run("demo", "--model", "some/model", "--budget", "1/8", "--out", tmp_path / "a.png", "--json"))
+    tokens = len(Prompts.of(chat_model["tokenizer"], QUESTIONS).read)
+    full, own, rival = result["results"]
+    assert [row["policy"] for row in result["results"]] == ["full", "locret", "streaming_llm"]
+    assert [row["budget"] for row in result["results"]] == [tokens, tokens // 8, tokens // 8]
+    assert own["kv_bytes"] == rival["kv_bytes"] < full["kv_bytes"] / 5
+    for row in result["results"]:
+        assert row["length"] == tokens
+        assert row["samples"] == len(row["answers"]) == len(QUESTIONS)
+        assert row["score"] == pytest.approx(100 / len(QUESTIONS), abs=0.01)
+        assert [answer["right"] for answer in row["answers"]] == [True] + [False] * (len(QUESTIONS) - 1)
+        assert [answer["question"] for answer in row["answers"]] == [one.text for one in QUESTIONS]
+        assert row["prefill_seconds"] > 0
+        assert row["decode_seconds"] > 0
+    model, tokenizer, _ = locret.cli.loading.load_model()
+    message = {"role": "user", "content": f"{guide()}\n\n{QUESTIONS[0].text}"}
+    chat = tokenizer.apply_chat_template([message], add_generation_prompt=True, return_tensors="pt")
+    ids = model.generate(**chat, max_new_tokens=MAX_NEW_TOKENS, do_sample=False)[0, chat["input_ids"].shape[1] :]
+    expected = tokenizer.decode(ids, skip_special_tokens=True)
+    assert full["answers"][0]["text"] == expected.partition("\n")[0].strip()
+
+
+def test_without_heads_the_rivals_are_shown_and_it_says_so(
+    run: Run, tmp_path: Path, chat_model: dict[str, Any]
+) -> None:
+    chat_model["heads"] = None
+    shown = run("demo", "--model", "some/model", "--out", tmp_path / "a.png")
+    assert shown.exit_code == 0, shown.stderr
+    assert "locret itself is left out: no retaining heads came with this model; name some with --heads" in shown.stderr
+    assert "what streaming_llm kept" in shown.stdout
+
+
+def test_a_model_without_a_chat_template_is_refused(run: Run, tmp_path: Path, chat_model: dict[str, Any]) -> None:
+    chat_model["tokenizer"].chat_template = None
+    line = error_line(run("demo", "--model", "some/model", "--out", tmp_path / "a.png"))
+    assert "model 'some/model' has no chat template" in line
+
+
+@pytest.mark.parametrize("option", ["--length", "--seed"])
+def test_options_of_the_hidden_facts_alone_are_bad_usage_elsewhere(run: Run, option: str) -> None:
+    result = run("demo", "--model", "some/model", option, 7)
+    assert result.exit_code == 2
+    assert "are for the built-in model" in result.stderr
+
+
+def test_every_answer_stands_in_the_guide_where_it_is_said_to(chat_tokenizer: Any) -> None:
+    text = guide()
+    prompts = Prompts.of(chat_tokenizer, QUESTIONS)
+    for one, place, asked in zip(QUESTIONS, prompts.facts, prompts.asked, strict=True):
+        assert text.count(one.fact) == 1
+        sentence = text[text.index(one.fact) :].partition(". ")[0]
+        assert one.right(sentence)
+        assert one.right(text[: text.index(one.fact)]) is False
+        assert one.fact.startswith(chat_tokenizer.decode(prompts.read[place : place + 1]).strip())
+        message = {"role": "user", "content": f"{text}\n\n{one.text}"}
+        chat = chat_tokenizer.apply_chat_template([message], add_generation_prompt=True)["input_ids"]
+        assert [*prompts.read, *asked] == list(chat)

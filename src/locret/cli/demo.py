@@ -1,87 +1,89 @@
-"""`locret demo`: the built-in model reads a long document in fixed memory and answers, beside its rivals."""
+"""`locret demo`: a model reads a document in fixed memory and answers, beside its rivals."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from locret.cli.common import JsonOption, Output, output
-
-if TYPE_CHECKING:
-    from locret.cli.watching import BarWatch
-    from locret.eval.results import Row
+from locret.cli.common import HeadsOption, JsonOption, ModelOption, Output, output
 
 POLICIES = ("full", "locret", "streaming_llm", "random")
 SHOWN = "locret"
 FACTS = 16
-MARGIN = 2
+LENGTH = 16384
 
 
 def demo_command(
-    length: Annotated[int, typer.Option(help="Tokens of the document.")] = 16384,
-    budget: Annotated[str, typer.Option(help="Units kept per KV head, or a part of the length.")] = "1/16",
-    seed: Annotated[int, typer.Option(help="Another seed hides other facts.")] = 0,
+    model: ModelOption = "builtin",
+    heads: HeadsOption = None,
+    length: Annotated[
+        int | None, typer.Option(help="Tokens of the built-in model's document.", show_default=str(LENGTH))
+    ] = None,
+    budget: Annotated[
+        str | None,
+        typer.Option(
+            help="Units kept per KV head, or a part of the length.", show_default="1/16, with other models 1/8"
+        ),
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Another seed hides other facts from the built-in model.", show_default="0")
+    ] = None,
     out: Annotated[Path, typer.Option(help="The picture: a PNG of what was kept.")] = Path("runs/demo.png"),
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 ...")] = "cpu",
     as_json: JsonOption = False,
 ) -> None:
-    """Hide 16 facts in the Python language reference, read it in fixed memory, and ask for them.
+    """Read a document in fixed memory and ask about it, and show what was kept.
 
-    Shows what was kept, and how locret does beside full attention, StreamingLLM and random eviction.
+    The built-in model looks for 16 facts that are hidden in the Python language reference; a chat model, such as
+    smollm2, answers questions about a guide to an island. Beside locret: full attention, StreamingLLM and, for the
+    built-in model, random eviction.
     """
     with output(as_json) as written:
-        from locret.cli.loading import load
-        from locret.cli.watching import BarWatch
-        from locret.eval.grid import Grid, parse_budget
-        from locret.eval.haystack import Filler
-        from locret.eval.runner import Reader, run_grid
-        from locret.eval.subject import subject_of
-        from locret.eval.table import rich_table
-
-        grid = Grid(
-            tasks=("mix",), lengths=(length,), budgets=(parse_budget(budget),), samples=FACTS, seeds=(seed,), keys=FACTS
-        )
-        loaded = load("builtin", None, "auto", device)
-        subject = subject_of(loaded.model, loaded.heads, model_name="builtin", filler="python_reference")
-        written.notes.print(f"{FACTS} facts are hidden in {length} tokens of the Python language reference")
-        with BarWatch(written.notes, keep_pictures=True) as watch:
-            reader = Reader(
-                loaded.model,
-                loaded.tokenizer,
-                {name: loaded.policy(name) for name in POLICIES},
-                Filler.python_reference(),
-                watch,
+        if model == "builtin":
+            _hidden_facts(
+                written, heads, LENGTH if length is None else length, budget or "1/16", seed or 0, out, device
             )
-            rows = run_grid(reader, grid, subject)
-        written.console.print(rich_table(rows))
-        written.result["results"] = [row.as_json() for row in rows]
-        _show(written, watch, rows, out)
+            return
+        if length is not None or seed is not None:
+            raise typer.BadParameter("--length and --seed are for the built-in model: others read one guide as it is")
+
+        from locret.cli.demo_chat import ask_about_guide
+
+        ask_about_guide(written, model, heads, budget or "1/8", out, device)
 
 
-def _show(written: Output, watch: BarWatch, rows: list[Row], path: Path) -> None:
-    """The strip in the terminal, and the picture of every policy that evicts."""
-    from locret.errors import LocretError
-    from locret.eval.picture import save_picture
-    from locret.eval.strip import strip
-    from locret.eval.table import human_bytes
+def _hidden_facts(
+    written: Output, heads: str | None, length: int, budget: str, seed: int, out: Path, device: str
+) -> None:
+    """Hide 16 facts in the Python language reference, read it, and ask for them."""
+    from locret.cli.kept import show_kept
+    from locret.cli.loading import load
+    from locret.cli.watching import BarWatch
+    from locret.eval.grid import Grid, parse_budget
+    from locret.eval.haystack import Filler
+    from locret.eval.runner import Reader, run_grid
+    from locret.eval.subject import subject_of
+    from locret.eval.table import rich_table
 
-    bars, needles = strip(watch.kept[SHOWN], written.console.width - 2 * MARGIN)
-    for line in (f"what {SHOWN} kept, from the first token to the last:", bars, needles):
-        written.console.print(" " * MARGIN + line, no_wrap=True, highlight=False)
-    written.console.print(" " * MARGIN + "▲ a fact that was found   △ one that was not")
-    panels = {
-        f"{row.cell.policy}: {row.measures.score:.0f} % right, {human_bytes(row.measures.kv_bytes)} of KV cache": (
-            watch.kept[row.cell.policy]
+    grid = Grid(
+        tasks=("mix",), lengths=(length,), budgets=(parse_budget(budget),), samples=FACTS, seeds=(seed,), keys=FACTS
+    )
+    loaded = load("builtin", heads, "auto", device)
+    subject = subject_of(
+        loaded.model, loaded.heads, model_name="builtin", heads_name=heads or "", filler="python_reference"
+    )
+    written.notes.print(f"{FACTS} facts are hidden in {length} tokens of the Python language reference")
+    with BarWatch(written.notes, keep_pictures=True) as watch:
+        reader = Reader(
+            loaded.model,
+            loaded.tokenizer,
+            {name: loaded.policy(name) for name in POLICIES},
+            Filler.python_reference(),
+            watch,
         )
-        for row in rows
-    }
-    title = f"What is kept of {rows[0].cell.length} tokens; triangles are hidden facts: green found, red not"
-    try:
-        save_picture(path, panels, title)
-    except LocretError as error:
-        written.notes.print(str(error))
-    else:
-        written.notes.print(f"picture: {path}")
-        written.result["picture"] = str(path)
+        rows = run_grid(reader, grid, subject)
+    written.console.print(rich_table(rows))
+    written.result["results"] = [row.as_json() for row in rows]
+    show_kept(written, watch.kept, rows, out, SHOWN, "hidden facts")
