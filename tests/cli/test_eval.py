@@ -41,6 +41,14 @@ def test_a_table_for_people(run: Run, small: tuple[object, ...]) -> None:
     assert all(word in result.stdout for word in ("magic", "400", "locret", "KiB"))
 
 
+def test_full_attention_against_itself_and_locret_against_it(run: Run) -> None:
+    grid = ("--lengths", 512, "--budgets", "1/8", "--samples", 1, "--tasks", "text")
+    full, kept = only_json(run("eval", "--model", "builtin", "--policies", "full,locret", *grid, "--json"))["results"]
+    assert (full["score"], full["agreement"], full["kl"], full["nll"]) == (100, 100, 0, full["full_nll"])
+    assert kept["full_nll"] == full["nll"]
+    assert kept["kl"] > 0
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -52,6 +60,7 @@ def test_a_table_for_people(run: Run, small: tuple[object, ...]) -> None:
         (("--budgets", "0"), "budget is 0: give at least 1"),
         (("--budgets", "x"), "budget is 'x': give a number of units"),
         (("--samples", 0), "samples is 0"),
+        (("--tasks", "mix,repeat", "--query-first"), "repeat has no question to stand first"),
         (("--lengths", 0), "length is 0"),
         (("--positions", "other"), "budget positions is 'other'"),
         (("--filler", "/no/such/file"), "/no/such/file"),

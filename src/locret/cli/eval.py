@@ -41,7 +41,8 @@ def eval_command(
         str,
         typer.Option(
             help="Tasks, separated by commas: templates (mix, magic ...), synthetic ones (kv_retrieval ...), RULER's "
-            "(niah_single_1 ...), or BENCHMARK/TASK of original files (leval/coursera)."
+            "(niah_single_1 ...), BENCHMARK/TASK of original files (leval/coursera); or how far from full attention: "
+            "facts, repeat, text."
         ),
     ] = "mix",
     data: Annotated[
@@ -61,7 +62,9 @@ def eval_command(
     budgets: Annotated[
         str, typer.Option(help="Units kept per KV head, or parts of the length (1/16), separated by commas.")
     ] = "1/16",
-    samples: Annotated[int, typer.Option(help="Questions a cell; a file with fewer gives all it has.")] = 32,
+    samples: Annotated[
+        int, typer.Option(help="Questions a cell (documents of facts, repeat, text); a file with fewer gives all.")
+    ] = 32,
     keys: Annotated[int | None, typer.Option(help="Facts a document of a template.", show_default="by task")] = None,
     seed: Annotated[
         str, typer.Option(help="Of the documents; several, separated by commas, are cells of their own.")
