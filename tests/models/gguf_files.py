@@ -99,6 +99,8 @@ def draft_of(model: PreTrainedModel) -> Draft:
         sizes |= {"expert_feed_forward_length": config.moe_intermediate_size}
     if architecture == "gemma3":
         sizes |= {"attention.sliding_window": config.sliding_window, "rope.freq_base": 1e6}
+    if architecture == "phi3":
+        sizes["rope.dimension_count"] = int(config.head_dim * config.rope_parameters["partial_rotary_factor"])
     values = {f"{architecture}.{key}": value for key, value in sizes.items()}
     return Draft(architecture, {**values, **tokenizer_values()}, _tensors(model, architecture))
 

@@ -15,12 +15,14 @@ from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 import locret
 from locret.models.checkpoint import load_config, resolve
 from locret.models.gguf_config import ARCHITECTURES
-from tests.conftest import TINY_MODELS, tiny
+from tests.conftest import TINY_MODELS
 from tests.models.bad_gguf import BAD, write_bad
 from tests.models.gguf_files import SPECIAL, TEMPLATE, TOKENS, draft_of, reference_tokenizer, small_llama
 
 # How far weights may be from what they were, as a part of the largest in their block of 32.
 ERRORS = {"F32": 0.0, "F16": 0.001, "BF16": 0.004, "Q8_0": 0.0045, "Q5_0": 0.065, "Q4_0": 0.13, "Q4_1": 0.07}
+# What files do not say: llama.cpp has it in its code.
+UNTOLD = {"qwen3moe": {"norm_topk_prob": True}, "gemma3": {"num_hidden_layers": 6, "layer_types": None}}
 TEXT = "The the then in <|im_start|>thing\n\n  zwölf 2024 the inn"
 
 
@@ -43,10 +45,7 @@ def test_weights_equal_those_the_file_was_made_of(kind: str, tmp_path: Path) -> 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_every_architecture_is_what_transformers_reads_and_computes_the_same(architecture: str, tmp_path: Path) -> None:
-    changes = {"norm_topk_prob": True} if architecture == "qwen3moe" else {}
-    changes |= {"layer_types": ["sliding_attention"] * 3} if architecture == "gemma3" else {}
-    changes |= {"partial_rotary_factor": 1.0} if architecture == "phi3" else {}
-    source = tiny(ARCHITECTURES[architecture], **changes)(vocab_size=len(TOKENS))
+    source = TINY_MODELS[ARCHITECTURES[architecture]](vocab_size=len(TOKENS), **UNTOLD.get(architecture, {}))
     path = draft_of(source).write(tmp_path / "model.gguf")
     model, _, _ = locret.load_model(str(path), device="cpu")
     ids = torch.randint(3, len(TOKENS), (1, 40), generator=torch.Generator().manual_seed(0))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from locret.cli.common import (
+    MODELS,
     BudgetOption,
     ChunkOption,
     DeviceOption,
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 def bench_command(
     model: Annotated[
         str,
-        typer.Option("--model", help="'builtin', a folder or a hub id; with --random-weights a shape or config, too."),
+        typer.Option("--model", help=f"{MODELS}; with --random-weights a shape or config, too."),
     ] = "builtin",
     heads: HeadsOption = None,
     random_weights: Annotated[

@@ -25,7 +25,7 @@ from locret.cli.progress import reading_bar
 from locret.errors import LocretError
 from locret.eval.table import human_bytes
 from locret.models.families import text_config
-from locret.models.loading import DTYPES
+from locret.models.loading import DTYPES, auto_dtype
 from locret.plan import find_config, sizes_of
 from locret.plan.scoring import USES_HEADS
 
@@ -58,7 +58,7 @@ def _at_random(name: str, dtype: str, device: str, seed: int) -> Loaded:
         raise LocretError(
             f"device is {device!r} ({reason}): give auto, cpu, cuda, or one of several as cuda:1"
         ) from error
-    precision: Any = (text_config(config).dtype or torch.float32) if dtype == "auto" else DTYPES[dtype]
+    precision: Any = auto_dtype(config, torch.device(device).type == "cuda") if dtype == "auto" else DTYPES[dtype]
     return Loaded(random_model(config, precision, device, seed), None, None)
 
 

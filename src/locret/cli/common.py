@@ -18,7 +18,8 @@ from locret.errors import LocretError
 
 INTERRUPTED = 130  # what shells report for a command ended by Ctrl-C
 
-ModelOption = Annotated[str, typer.Option("--model", help="'builtin', a folder or a hub id.")]
+MODELS = "'builtin', 'smollm2', a folder, a .gguf file, a hub id, or owner/name:file.gguf for one on the hub"
+ModelOption = Annotated[str, typer.Option("--model", help=f"{MODELS}.")]
 HeadsOption = Annotated[
     str | None,
     typer.Option("--heads", help="Retaining heads: a folder or a hub id. [default: those that come with the model]"),

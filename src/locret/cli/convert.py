@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from locret.cli.common import JsonOption, Output, output
+from locret.cli.common import MODELS, JsonOption, Output, output
 
 if TYPE_CHECKING:
     from locret.models.heads import RetainingHeads
@@ -23,7 +23,7 @@ def convert_command(
         str | None,
         typer.Option(
             "--model",
-            help="The heads' backbone: 'builtin', a folder, a hub id or a config.json.",
+            help=f"The heads' backbone: {MODELS}; or a config.json.",
             show_default="config.json in SRC",
         ),
     ] = None,

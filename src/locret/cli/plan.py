@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from locret.cli.common import (
+    MODELS,
     ChunkOption,
     DtypeOption,
     JsonOption,
@@ -30,7 +31,7 @@ DEVICES = (GPU, "cpu")
 def plan_command(
     model: Annotated[
         str,
-        typer.Option("--model", help="'builtin', a shape such as llama-3.1-8b, a folder, a hub id or a config.json."),
+        typer.Option("--model", help=f"{MODELS}; or a shape such as llama-3.1-8b, or a config.json."),
     ] = "builtin",
     length: Annotated[int, typer.Option(min=1, help="Tokens of the prompt.")] = 131072,
     memory: Annotated[

