@@ -140,6 +140,13 @@ def test_long_factors_of_phi_3_are_read(tmp_path: Path) -> None:
     np.testing.assert_allclose(parameters["short_factor"], short, rtol=1e-6)
 
 
+def test_the_largest_gemma_3_scales_queries_otherwise(tmp_path: Path) -> None:
+    draft = draft_of(TINY_MODELS["gemma3_text"](vocab_size=len(TOKENS), **UNTOLD["gemma3"]))
+    small, large = draft.write(tmp_path / "4b.gguf"), draft.changed(gemma3__block_count=62).write(tmp_path / "27b.gguf")
+    assert load_config(small).query_pre_attn_scalar == 256
+    assert load_config(large).query_pre_attn_scalar == 48 // 6
+
+
 @pytest.mark.parametrize("kind", BAD)
 def test_a_bad_file_is_refused_in_a_line(kind: str, tmp_path: Path) -> None:
     path, (_, message) = write_bad(kind, tmp_path), BAD[kind]

@@ -24,6 +24,7 @@ EMBEDDING, OUTPUT = "token_embd.weight", "output.weight"
 FREQUENCIES, SHORT, LONG = ROPE_TENSORS = ("rope_freqs.weight", "rope_factors_short.weight", "rope_factors_long.weight")
 # What Llama 3 files leave out, as all of them were made with it; whether it holds is checked.
 LLAMA_3 = {"low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 8192}
+GEMMA_27B = 62  # layers; it alone scales queries otherwise, which its file does not say
 INSTEAD = "name the model's own folder or hub id instead"
 YARN = {"type", "factor", "original_context_length", "finetuned"}
 
@@ -62,6 +63,8 @@ def config_of(header: Header) -> Any:
     window = _number(header, "attention.sliding_window")
     if window and architecture in ("gemma3", "phi3"):  # the others name it without using it
         settings["sliding_window"] = window
+    if architecture == "gemma3" and settings["num_hidden_layers"] == GEMMA_27B:
+        settings["query_pre_attn_scalar"] = settings["hidden_size"] // heads
     scaling = _scaling(header)
     if scaling:
         settings["rope_scaling"] = scaling
