@@ -13,6 +13,7 @@ POLICIES = ("full", "locret", "streaming_llm", "random")
 SHOWN = "locret"
 FACTS = 16
 LENGTH = 16384
+BUDGET, CHAT_BUDGET = "1/16", "1/8"
 
 
 def demo_command(
@@ -24,7 +25,8 @@ def demo_command(
     budget: Annotated[
         str | None,
         typer.Option(
-            help="Units kept per KV head, or a part of the length.", show_default="1/16, with other models 1/8"
+            help="Units kept per KV head, or a part of the length.",
+            show_default=f"{BUDGET}, with other models {CHAT_BUDGET}",
         ),
     ] = None,
     seed: Annotated[
@@ -43,7 +45,7 @@ def demo_command(
     with output(as_json) as written:
         if model == "builtin":
             _hidden_facts(
-                written, heads, LENGTH if length is None else length, budget or "1/16", seed or 0, out, device
+                written, heads, LENGTH if length is None else length, budget or BUDGET, seed or 0, out, device
             )
             return
         if length is not None or seed is not None:
@@ -51,7 +53,7 @@ def demo_command(
 
         from locret.cli.demo_chat import ask_about_guide
 
-        ask_about_guide(written, model, heads, budget or "1/8", out, device)
+        ask_about_guide(written, model, heads, budget or CHAT_BUDGET, out, device)
 
 
 def _hidden_facts(
