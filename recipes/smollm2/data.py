@@ -1,7 +1,7 @@
 """Training data of SmolLM2's retaining heads: chat-formatted, four kinds of what is wanted of a document.
 
 - facts: sentences hidden in a book's text, asked for in several turns, with a passage to repeat among them;
-- repeat: a long passage, or the whole text, to be said again word for word;
+- repeat: passages to be said again word for word;
 - questions: real documents with real questions (L-Eval, LooGLE), cut to the part that holds the answer;
 - text: the text goes on.
 
@@ -26,14 +26,14 @@ from locret.models.checkpoint import load_tokenizer
 from recipes.smollm2.facts import draw_facts
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
-SHARES = {"facts": 0.4, "repeat": 0.25, "questions": 0.15, "text": 0.2}
-CHARACTERS = (2500, 7000)  # of a document: about 600 to 1700 tokens
-REPEATED = (1200, 2600)  # characters of a text that is repeated as a whole
+SHARES = {"facts": 0.45, "repeat": 0.1, "questions": 0.15, "text": 0.3}
+CHARACTERS = (1800, 4800)  # of a document: about 450 to 1200 tokens
 PASSAGE_WORDS = (30, 90)
 CONTINUED = 400  # characters that a text goes on for
 NAMED_BY = 6  # words that tell which passage is meant
 QUESTIONS_OF = ("quality", "natural_question", "legal_contract_qa", "meeting_summ", "scientific_qa", "coursera")
 ASKED_AT_MOST = 4
+FACTS = (6, 14)
 RECORDS = 1200
 
 Message = dict[str, str]
@@ -70,14 +70,14 @@ class Maker:
 
     def _facts(self) -> dict[str, Any]:
         rng = self.rng
-        facts = draw_facts(rng.randint(3, 8), rng)
+        facts = draw_facts(rng.randint(*FACTS), rng)
         pieces = self._stretch(rng.randint(*CHARACTERS)).split(". ")
         for fact in facts:
             pieces.insert(rng.randint(1, len(pieces)), fact.sentence.removesuffix("."))
         text = ". ".join(pieces)
         rng.shuffle(facts)
         turns = [(fact.question, fact.answer) for fact in facts]
-        if rng.random() < 0.5:
+        if rng.random() < 0.3:
             turns.insert(rng.randint(0, len(turns)), self._passage(text))
         return _chat(text, turns)
 
@@ -91,9 +91,6 @@ class Maker:
         return f'Repeat the passage of the text that begins with "{named}".', " ".join(passage)
 
     def _repeat(self) -> dict[str, Any]:
-        if self.rng.random() < 0.6:
-            text = self._stretch(self.rng.randint(*REPEATED))
-            return _chat(text, [("Repeat the text above word for word.", text)])
         text = self._stretch(self.rng.randint(*CHARACTERS))
         return _chat(text, [self._passage(text) for _ in range(self.rng.randint(2, 4))])
 

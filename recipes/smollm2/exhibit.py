@@ -14,7 +14,6 @@ import gzip
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from fractions import Fraction
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -24,9 +23,11 @@ from rich.console import Console
 from torch import Tensor
 
 from locret.cache.budget import Budget
+from locret.cli.budget import SMOLLM2, newest_of
 from locret.cli.common import quiet_libraries
 from locret.engine import Engine, Session
 from locret.eval.fidelity import Continuation, ForcedPassage, build_passage, distances, measured_logits
+from locret.eval.grid import parse_budget, size_of
 from locret.eval.haystack import Filler
 from locret.eval.lines import LineFile
 from locret.eval.planning import Shard, parse_shard
@@ -55,7 +56,7 @@ class Entry:
     @property
     def size(self) -> int:
         """Units a KV head."""
-        return int(Fraction(self.budget) * self.length)
+        return size_of(parse_budget(self.budget), self.length)
 
     def as_json(self) -> dict[str, Any]:
         """The fields of a line that say which one it is."""
@@ -65,13 +66,18 @@ class Entry:
         }  # fmt: skip
 
 
+def pins_of(pinned: bool, length: int, budget: str) -> tuple[int, int]:
+    """Units at both ends that stay: as `--model smollm2` pins them, or none."""
+    return (SMOLLM2.pin_first, newest_of(size_of(parse_budget(budget), length))) if pinned else (0, 0)
+
+
 def entries(part: Mapping[str, Any]) -> Iterator[Entry]:
     """What a part of the exhibit reads, document by document."""
     for document in range(part["documents"]):
         for contestant in part["contestants"]:
-            for pins in part["pins"]:
-                for budget in part["budgets"]:
-                    yield Entry(part["length"], document, contestant, budget, tuple(pins))
+            for budget in part["budgets"]:
+                pins = pins_of(part["pinned"], part["length"], budget)
+                yield Entry(part["length"], document, contestant, budget, pins)
 
 
 @dataclass
@@ -126,7 +132,7 @@ class Exhibit:
             chunk=CONFIG["chunk"],
             local=CONFIG["local"],
             pin_first=entry.pins[0],
-            pin_newest=min(entry.pins[1], entry.size // 2),
+            pin_newest=entry.pins[1],
         )
         if entry.contestant.startswith(PRESS):
             press = PressPolicy(entry.contestant.removeprefix(PRESS))

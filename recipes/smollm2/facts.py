@@ -8,6 +8,10 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
+from locret.eval.needles import words
+
+GENERAL = 0.6  # of the facts are of `FORMS`
+
 PLACES = (
     "the old mill", "the harbour office", "the north gate", "the village school", "the brewery", "the observatory",
     "the lighthouse", "the town archive", "the east tower", "the post office", "the boathouse", "the bakery",
@@ -30,6 +34,21 @@ TOWNS = (
 COLOURS = ("amber", "crimson", "indigo", "ivory", "olive", "scarlet", "teal", "violet", "white", "yellow")
 TRADES = ("baker", "carpenter", "doctor", "engraver", "fisherman", "gardener", "notary", "painter", "tailor", "weaver")
 MONTHS = ("January", "March", "April", "May", "June", "August", "September", "October", "November", "December")
+TRAITS = (
+    "account", "age", "badge", "boat", "cabin", "card", "colour", "dog", "emblem", "flat", "flower", "fortune", "game",
+    "height", "home town", "invoice", "job", "keyword", "licence", "lucky number", "motto", "neighbour", "office",
+    "order", "partner", "plate", "prize", "rank", "recipe", "room", "seat", "secret", "serial number", "sign", "song",
+    "stamp", "street", "table", "team", "teacher", "ticket", "train", "uncle", "vault", "village", "weapon", "wish",
+)  # fmt: skip
+# Sentences about anybody and anything: {trait} of {name} comes to {value}.
+FORMS = (
+    ("The {trait} of {name} is {value}.", "What is the {trait} of {name}?"),
+    ("{name} has {value} as {trait}.", "What does {name} have as {trait}?"),
+    ("As everybody in {town} knows, the {trait} of {name} is {value}.", "What is the {trait} of {name}?"),
+    ("{value} was given to {name} as {trait}.", "What was given to {name} as {trait}?"),
+    ("In {year} {name} chose {value} for the {trait}.", "What did {name} choose for the {trait} in {year}?"),
+    ("The book of {name} gives {value} for the {trait}.", "What does the book of {name} give for the {trait}?"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +64,25 @@ def draw_facts(count: int, rng: random.Random) -> list[Fact]:
     """`count` facts; no two have one question."""
     facts: dict[str, Fact] = {}
     while len(facts) < count:
-        fact = _draw(rng)
+        fact = _general(rng) if rng.random() < GENERAL else _particular(rng)
         facts.setdefault(fact.question, fact)
     return list(facts.values())
 
 
-def _draw(rng: random.Random) -> Fact:
+def _general(rng: random.Random) -> Fact:
+    """A fact of `FORMS`; names and values may be any word, as a name can be."""
+    word, number = rng.choice(words("trained")), str(rng.randint(10, 99999))
+    two = f"{rng.choice(words('trained'))} {rng.choice(words('trained'))}"
+    value = rng.choice((number, number, word.capitalize(), two, rng.choice(COLOURS), rng.choice(TOWNS)))
+    name = rng.choice((rng.choice(words("trained")).capitalize(), rng.choice(PEOPLE), rng.choice(TOWNS)))
+    filled = {"name": name, "value": value, "trait": rng.choice(TRAITS), "town": rng.choice(TOWNS)}
+    filled["year"] = str(rng.randint(1650, 1990))
+    sentence, question = (text.format(**filled) for text in rng.choice(FORMS))
+    return _answered(sentence, question, value, rng)
+
+
+def _particular(rng: random.Random) -> Fact:
+    """A fact as a chronicle might tell it."""
     place, person, thing, town = (rng.choice(kind) for kind in (PLACES, PEOPLE, THINGS, TOWNS))
     trade, colour = rng.choice(TRADES), rng.choice(COLOURS)
     code, year, price = str(rng.randint(1000, 9999999)), str(rng.randint(1650, 1990)), str(rng.randint(3, 950))
@@ -69,6 +101,9 @@ def _draw(rng: random.Random) -> Fact:
         (f"The meeting at {place} was moved to {day}.", f"To which day was the meeting at {place} moved?", day),
         (f"The owner of {place} is called {person}.", f"What is the name of the owner of {place}?", person),
     )
-    sentence, question, answer = rng.choice(asked)
-    full = rng.random() < 0.5  # SmolLM2 likes to answer in a sentence
-    return Fact(sentence, question, sentence if full else f"{answer}.")
+    return _answered(*rng.choice(asked), rng)
+
+
+def _answered(sentence: str, question: str, answer: str, rng: random.Random) -> Fact:
+    """SmolLM2 likes to answer in a sentence, so half of the answers are one."""
+    return Fact(sentence, question, sentence if rng.random() < 0.5 else f"{answer}.")

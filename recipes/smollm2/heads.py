@@ -23,12 +23,12 @@ SHIPPED = 0
 PACKAGE = Path(locret.__file__).parent / "smollm2" / "heads"
 LOGS = Path(__file__).parent / "results" / "training"
 SETTINGS = {
-    "--steps": "300",
+    "--steps": "400",
     "--lr": "2e-3",
     "--warmup": "40",
     "--width": "128",
     "--max-length": "2048",
-    "--objective": "log_softmax",
+    "--objective": "root_softmax",
     "--dtype": "float32",
     "--device": "cpu",
     "--save-every": "20",

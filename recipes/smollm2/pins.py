@@ -23,7 +23,7 @@ from recipes.smollm2.tables import TASKS, figure_cell, markdown, three
 
 RESULTS = Path(__file__).parent / "results" / "pins.jsonl"
 LENGTH, DOCUMENTS = 2048, 8
-PINS = ((0, 0), (4, 0), (0, 64), (4, 32), (4, 64), (4, 96), (24, 64))
+PINS = ((0, 0), (4, 0), (4, 64), (4, 96), (24, 96), (4, 128), (4, 192))
 BUDGETS = ("1/8", "1/16")
 CONTESTANTS = ("locret:0", "streaming_llm")
 

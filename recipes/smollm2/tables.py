@@ -17,7 +17,7 @@ import numpy as np
 from locret.eval.intervals import drawn_interval
 from locret.eval.plots.canvas import new_figure, row_of_axes, save
 from locret.files import write_text_whole, write_whole
-from recipes.smollm2.exhibit import CONFIG, key, read_lines
+from recipes.smollm2.exhibit import CONFIG, key, pins_of, read_lines
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -26,7 +26,6 @@ DOCUMENT, README = ROOT / "docs" / "real-models.md", ROOT / "README.md"
 PICTURE = ROOT / "docs" / "assets" / "smollm2.png"
 TASKS = {"facts": "facts", "repeat": "a passage repeated", "text": "the text goes on"}
 OWN = "locret"
-PINNED, BARE = (4, 64), (0, 0)
 MAIN = 2048
 HEADLINE = ("locret", "streaming_llm", "h2o", "tova", "snapkv", "sirllm")
 
@@ -39,10 +38,10 @@ class Lines:
     def __init__(self, lines: Iterable[Line]) -> None:
         self.lines = list(lines)
 
-    def of(self, length: int, budget: str, contestant: str, pins: tuple[int, int]) -> list[Line]:
+    def of(self, length: int, budget: str, contestant: str, pinned: bool) -> list[Line]:
         """Lines of a contestant, by document; `locret` alone is its first seed."""
         named = f"{OWN}:0" if contestant == OWN else contestant
-        wanted = (length, named, budget, *pins)
+        wanted = (length, named, budget, *pins_of(pinned, length, budget))
         found = [
             line
             for line in self.lines
@@ -81,7 +80,7 @@ def per_cent(value: float) -> str:
 
 
 def absolute_table(
-    lines: Lines, length: int, contestants: Sequence[str], budgets: Sequence[str], pins: tuple[int, int], what: str
+    lines: Lines, length: int, contestants: Sequence[str], budgets: Sequence[str], pinned: bool, what: str
 ) -> str:
     """A row a contestant, a column a task and budget."""
     form = per_cent if what == "agreement" else three
@@ -89,7 +88,7 @@ def absolute_table(
     rows = [["kept by", *head], ["---", *("--:" for _ in head)]]
     for name in contestants:
         cells = [
-            figure_cell(list(lines.means(lines.of(length, budget, name, pins), task, what).values()), form)
+            figure_cell(list(lines.means(lines.of(length, budget, name, pinned), task, what).values()), form)
             for task in TASKS
             for budget in budgets
         ]
@@ -99,7 +98,7 @@ def absolute_table(
 
 
 def paired_table(
-    lines: Lines, length: int, rivals: Sequence[str], budgets: Sequence[str], what: str, pins: tuple[int, int] = PINNED
+    lines: Lines, length: int, rivals: Sequence[str], budgets: Sequence[str], what: str, pinned: bool = True
 ) -> str:
     """How far locret is from each rival, document by document: the mean difference with its interval."""
     head = [f"{task} {budget}" for task in TASKS for budget in budgets]
@@ -108,7 +107,7 @@ def paired_table(
         cells = []
         for task in TASKS:
             for budget in budgets:
-                own, other = (lines.means(lines.of(length, budget, name, pins), task, what) for name in (OWN, rival))
+                own, other = (lines.means(lines.of(length, budget, name, pinned), task, what) for name in (OWN, rival))
                 shared = sorted(own.keys() & other.keys())
                 cells.append(difference([own[one] - other[one] for one in shared], better=-1 if what == "kl" else 1))
         rows.append([rival, *cells])
@@ -138,16 +137,16 @@ def sections(lines: Lines) -> dict[str, str]:
     seeds = ("locret:0", "locret:1", "locret:2")
     more = ("random", "oracle")
     return {
-        "main-kl": absolute_table(lines, MAIN, (*HEADLINE, *more), budgets, PINNED, "kl"),
-        "main-agreement": absolute_table(lines, MAIN, (*HEADLINE, *more), budgets, PINNED, "agreement"),
+        "main-kl": absolute_table(lines, MAIN, (*HEADLINE, *more), budgets, True, "kl"),
+        "main-agreement": absolute_table(lines, MAIN, (*HEADLINE, *more), budgets, True, "agreement"),
         "paired-kl": paired_table(lines, MAIN, HEADLINE[1:], budgets, "kl"),
         "paired-agreement": paired_table(lines, MAIN, HEADLINE[1:], budgets, "agreement"),
-        "seeds": absolute_table(only(lines, parts["seeds"]["documents"]), MAIN, seeds, budgets, PINNED, "kl"),
-        "bare": absolute_table(lines, MAIN, (OWN, *HEADLINE[2:], "random"), budgets, BARE, "kl"),
-        "half": absolute_table(lines, MAIN, (*HEADLINE, "oracle"), ("1/2",), PINNED, "kl"),
-        "presses": absolute_table(lines, MAIN, parts["presses"]["contestants"], budgets, BARE, "kl"),
+        "seeds": absolute_table(only(lines, parts["seeds"]["documents"]), MAIN, seeds, budgets, True, "kl"),
+        "bare": absolute_table(lines, MAIN, (OWN, *HEADLINE[2:], "random"), budgets, False, "kl"),
+        "half": absolute_table(lines, MAIN, (*HEADLINE, "oracle"), ("1/2",), True, "kl"),
+        "presses": absolute_table(lines, MAIN, parts["presses"]["contestants"], budgets, False, "kl"),
         **{
-            name: absolute_table(lines, parts[name]["length"], HEADLINE, parts[name]["budgets"], PINNED, "kl")
+            name: absolute_table(lines, parts[name]["length"], HEADLINE, parts[name]["budgets"], True, "kl")
             for name in ("short", "long", "longest")
         },
     }
@@ -162,7 +161,7 @@ def headline(lines: Lines) -> str:
     """The README's table: KL divergence and agreement at 1/8."""
     rows = [["kept by", *(f"{label}: KL, agreement" for label in TASKS.values())], ["---", "--:", "--:", "--:"]]
     for name in HEADLINE:
-        own = lines.of(MAIN, "1/8", name, PINNED)
+        own = lines.of(MAIN, "1/8", name, True)
         cells = []
         for task in TASKS:
             kl, agreement = (np.mean(list(lines.means(own, task, what).values())) for what in ("kl", "agreement"))
@@ -179,7 +178,7 @@ def draw(lines: Lines, path: Path) -> Path:
         for number, name in enumerate((*HEADLINE, "oracle")):
             points = []
             for at, budget in enumerate(budgets):
-                values = list(lines.means(lines.of(MAIN, budget, name, PINNED), task, "kl").values())
+                values = list(lines.means(lines.of(MAIN, budget, name, True), task, "kl").values())
                 if values:
                     points.append((at, *interval(values)))
             if not points:

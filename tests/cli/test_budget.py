@@ -20,7 +20,9 @@ def test_a_model_is_known_by_its_shape_under_any_name(tmp_path: Path) -> None:
 
 def test_open_values_shrink_with_the_size() -> None:
     small = prompt_budget("smollm2", 32, None, None, None, "true")
-    assert (small.size, small.local, small.pin_first, small.pin_newest) == (32, 8, 4, 16)
+    assert (small.size, small.local, small.pin_first, small.pin_newest) == (32, 8, 4, 24)
+    assert prompt_budget("smollm2", 128, None, None, None, "true").pin_newest == 96
+    assert prompt_budget("builtin", 128, None, None, None, "true").pin_newest == 0
     assert prompt_budget("smollm2", None, None, None, None, "true") == SMOLLM2
 
 

@@ -22,6 +22,7 @@ def naive_labels(query: Tensor, key: Tensor, rows: list[int], prompt: int, objec
                 "logits": seen,
                 "softmax": seen.softmax(0),
                 "log_softmax": seen.log_softmax(0).clamp(min=-12),
+                "root_softmax": seen.softmax(0).sqrt().sqrt(),
             }[objective]
             for j in range(min(p, prompt)):  # strictly before the row
                 result[group, j] = max(result[group, j], figures[j])
@@ -50,5 +51,5 @@ def test_half_precision_inputs_give_float32_labels() -> None:
 
 
 def test_an_unknown_objective_lists_the_known_ones() -> None:
-    with pytest.raises(LocretError, match=r"'hinge'.*log_softmax, logits, softmax"):
+    with pytest.raises(LocretError, match=r"'hinge'.*log_softmax, logits, root_softmax, softmax"):
         get_objective("hinge")

@@ -56,6 +56,12 @@ def log_softmax_objective(logits: Tensor) -> Tensor:
     return logits.log_softmax(dim=-1).clamp(min=LOWEST_LOG_PROBABILITY)
 
 
+@_objectives.register("root_softmax")
+def root_softmax_objective(logits: Tensor) -> Tensor:
+    """The fourth root of the probability: between `softmax`, which sees only the largest, and the logarithm."""
+    return (logits.log_softmax(dim=-1) / 4).exp()
+
+
 @torch.no_grad()
 def attention_labels(
     query: Tensor, key: Tensor, rows: Tensor, prompt_length: int, scaling: float, objective: str
