@@ -27,7 +27,7 @@ from locret.models.placement import compute_dtype, device_of, is_plain
 MAX_LAYERS = 16
 ROUNDING = 1e-5  # some times the distance of a copy in bfloat16, half that of one in 8 bits
 NEAR = 0.02  # some times the distance of a copy in 4 bits
-FAR = 0.1  # the middle, by ratio, between copies in 4 bits and other weights, is about here
+FAR = 0.06  # ten times the distance of a copy in 4 bits, and a twelfth or less of that of other weights
 GOLDEN = (math.sqrt(5) - 1) / 2
 PROBE = 4.0  # large beside biases, and below 6, where LLM.int8 treats an input as an outlier
 
