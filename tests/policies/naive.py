@@ -79,7 +79,15 @@ _runs: list[Run] = []
 
 
 def _attention(
-    module: Any, query: Tensor, key: Tensor, value: Tensor, attention_mask: Any, scaling: float, **kwargs: Any
+    module: Any,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Any,
+    dropout: float = 0.0,  # kvpress, once imported, passes it by place
+    *,
+    scaling: float,
+    **kwargs: Any,
 ) -> tuple[Tensor, None]:
     run, (heads, tokens), kv_heads = _runs[-1], query.shape[1:3], key.shape[1]
     group = heads // kv_heads
