@@ -181,17 +181,21 @@ class Document:
         return oracle(self._exhibit.model, self._exhibit.tokenizer, self.passage.ids, self._head)
 
 
-def run(parts: list[str], shard: Shard, out: Path, model: str, heads: list[str], console: Console) -> None:
-    """Read what no line is there for; documents are shared out between shards."""
+def run(
+    parts: list[str], only: list[str], shard: Shard, out: Path, model: str, heads: list[str], console: Console
+) -> None:
+    """Read what no line is there for, by the contestants in `only` or by all; shards share out the documents."""
     loaded, tokenizer, _ = load_model(model, "float32", "cpu")
     exhibit = Exhibit(loaded, tokenizer, Filler("\n\n".join(read_books(CONFIG["filler"]))), heads)
     out.mkdir(parents=True, exist_ok=True)
-    file = LineFile(out / f"exhibit-{shard.index}-of-{shard.count}.jsonl")
+    name = "-".join([f"exhibit-{shard.index}-of-{shard.count}", *only]).replace(":", "")  # a file for each process
+    file = LineFile(out / f"{name}.jsonl")
     done = {key(line) for path in out.glob("exhibit-*.jsonl") for line in read_lines(path)}
     for name in parts:
         mine = [one for one in entries(CONFIG["parts"][name]) if one.document % shard.count == shard.index]
-        left = [one for one in mine if key(one.as_json()) not in done]
-        console.print(f"{name}: {len(left)} of {len(mine)} readings to do")
+        wanted = [one for one in mine if not only or one.contestant in only]
+        left = [one for one in wanted if key(one.as_json()) not in done]
+        console.print(f"{name}: {len(left)} of {len(wanted)} readings to do")
         for number, entry in enumerate(left):
             file.append({"part": name, **exhibit.measure(entry)})
             if number % 20 == 0:
@@ -214,6 +218,7 @@ def main() -> None:
     """Read what has not been read yet."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--parts", nargs="+", default=list(CONFIG["parts"]), help="of exhibit.json")
+    parser.add_argument("--contestants", nargs="+", default=[], help="only these, for a process of their own")
     parser.add_argument("--shard", default="0/1", help="a share i/n of the documents, one a process")
     parser.add_argument("--out", type=Path, default=Path("runs/smollm2/exhibit"))
     parser.add_argument("--model", default="smollm2")
@@ -223,7 +228,8 @@ def main() -> None:
     quiet_libraries()
     torch.set_num_threads(arguments.threads)
     shard = parse_shard(arguments.shard)
-    run(arguments.parts, shard, arguments.out, arguments.model, arguments.heads, Console(stderr=True))
+    only, console = arguments.contestants, Console(stderr=True)
+    run(arguments.parts, only, shard, arguments.out, arguments.model, arguments.heads, console)
 
 
 if __name__ == "__main__":

@@ -84,16 +84,17 @@ def absolute_table(
 ) -> str:
     """A row a contestant, a column a task and budget."""
     form = per_cent if what == "agreement" else three
-    head = [f"{task} {budget}" for task in TASKS for budget in budgets]
+    head = ["documents", *(f"{task} {budget}" for task in TASKS for budget in budgets)]
     rows = [["kept by", *head], ["---", *("--:" for _ in head)]]
     for name in contestants:
+        own = {budget: lines.of(length, budget, name, pinned) for budget in budgets}
         cells = [
-            figure_cell(list(lines.means(lines.of(length, budget, name, pinned), task, what).values()), form)
+            figure_cell(list(lines.means(own[budget], task, what).values()), form)
             for task in TASKS
             for budget in budgets
         ]
-        if any(cell != "-" for cell in cells):
-            rows.append([name, *cells])
+        if any(own.values()):
+            rows.append([name, str(max(map(len, own.values()))), *cells])
     return markdown(rows)
 
 
@@ -101,16 +102,17 @@ def paired_table(
     lines: Lines, length: int, rivals: Sequence[str], budgets: Sequence[str], what: str, pinned: bool = True
 ) -> str:
     """How far locret is from each rival, document by document: the mean difference with its interval."""
-    head = [f"{task} {budget}" for task in TASKS for budget in budgets]
+    head = ["documents", *(f"{task} {budget}" for task in TASKS for budget in budgets)]
     rows = [["locret minus", *head], ["---", *("--:" for _ in head)]]
     for rival in rivals:
-        cells = []
+        cells, counts = [], []
         for task in TASKS:
             for budget in budgets:
                 own, other = (lines.means(lines.of(length, budget, name, pinned), task, what) for name in (OWN, rival))
                 shared = sorted(own.keys() & other.keys())
+                counts.append(len(shared))
                 cells.append(difference([own[one] - other[one] for one in shared], better=-1 if what == "kl" else 1))
-        rows.append([rival, *cells])
+        rows.append([rival, str(max(counts)), *cells])
     return markdown(rows)
 
 
