@@ -73,6 +73,8 @@ def test_a_compact_budget_wider_than_the_window() -> None:
 def test_token_ids_outside_the_vocabulary_and_odd_shapes() -> None:
     with pytest.raises(locret.LocretError, match="token id 97 is outside the vocabulary of 97"):
         engine().prefill([3, 97])
+    with pytest.raises(locret.LocretError, match="token id -1 is outside the vocabulary of 97"):
+        engine().prefill([-1, 5])
     with pytest.raises(locret.LocretError, match=r"prompt has shape \(2, 3\): the engine reads one prompt at a time"):
         engine().prefill(torch.ones(2, 3, dtype=torch.long))
     with pytest.raises(locret.LocretError, match="a prompt of text needs a tokenizer"):

@@ -213,9 +213,10 @@ class Engine:
                 "for batches give a BudgetCache to model.generate"
             )
         vocabulary = self.model.config.get_text_config(decoder=True).vocab_size
-        if ids.numel() and (ids.min() < 0 or ids.max() >= vocabulary):
+        outside = ids[(ids < 0) | (ids >= vocabulary)]
+        if outside.numel():
             raise LocretError(
-                f"token id {int(ids.max())} is outside the vocabulary of {vocabulary}: check the tokenizer"
+                f"token id {int(outside[0])} is outside the vocabulary of {vocabulary}: check the tokenizer"
             )
         if first and ids.numel() == 0:
             raise LocretError("the prompt is empty: give at least one token")
