@@ -81,6 +81,14 @@ def test_smollm2_without_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
         locret.load_model("smollm2")
 
 
+@pytest.mark.parametrize("name", ["x" * 300, "a\0b"])
+def test_a_name_that_can_be_no_path(name: str) -> None:
+    with pytest.raises(
+        locret.LocretError, match=r"cannot be looked for \(.*: give a model's name, its path or its hub"
+    ):
+        resolve(name)
+
+
 def test_heads_beside_a_file_are_its_own(file: Path) -> None:
     assert width_of(file) is None
     write_heads(file.parent / "heads", small_llama(), width=24)

@@ -98,6 +98,7 @@ def resolve(name: str | Path) -> Checkpoint:
     if name == "smollm2":
         return _of_gguf(name, _smollm2_file(), SMOLLM2 / HEADS)
     path = Path(name)
+    _check_path(path)
     if path.is_dir() and name:
         files = [] if (path / "config.json").is_file() else _models_in(path)
         if len(files) > 1:
@@ -139,6 +140,19 @@ def load_tokenizer(name: str | Path) -> Any:
 def shipped_heads() -> list[Path]:
     """The folders of all retaining heads that come with this package."""
     return [folder for folder in (BUILTIN / HEADS, SMOLLM2 / HEADS) if folder.is_dir()]
+
+
+def _check_path(path: Path) -> None:
+    """Refuse what can be no path here, as a name that is too long: to look for it fails otherwise than to miss it."""
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    except (OSError, ValueError) as error:  # ValueError: a null byte
+        shown, why = str(path)[:40], getattr(error, "strerror", None) or first_line(error)
+        raise LocretError(
+            f"{shown!r} cannot be looked for ({why}): give a model's name, its path or its hub id"
+        ) from error
 
 
 def _of_gguf(name: str, path: Path, heads: Path) -> Checkpoint:
