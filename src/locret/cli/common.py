@@ -30,7 +30,8 @@ MethodOption = Annotated[
     str, typer.Option("--policy", help="What is kept, how it is held, what is seen: locret, infllm, locret+quant4 ...")
 ]
 BudgetOption = Annotated[
-    int | None, typer.Option("--budget", help="Units kept per KV head.", show_default="1024 for builtin, else 6000")
+    int | None,
+    typer.Option("--budget", help="Units kept per KV head.", show_default="1024 for builtin and smollm2, else 6000"),
 ]
 QueryFirstOption = Annotated[bool, typer.Option("--query-first", help="The question also stands before the document.")]
 ChunkOption = Annotated[int | None, typer.Option("--chunk", help="Tokens read at once.", show_default="by budget")]
