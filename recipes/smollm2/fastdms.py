@@ -22,7 +22,7 @@ import math
 import random
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -94,7 +94,9 @@ def measured(loaded: Loaded, settings: Mapping[str, Any], rule: BudgetRule, coun
         for name in settings["policies"]:
             compared = loaded.compared(name)
             for part in settings["budgets"] if budgeted(compared) else ("1/1",):
-                budget = rule.budget(size_of(parse_budget(part), CONTEXT), CONTEXT)
+                size = size_of(parse_budget(part), CONTEXT)
+                # The smallest budget is as large as the pins: of the newest units at most half of it is pinned.
+                budget = replace(rule, pin_newest=min(rule.pin_newest, size // 2)).budget(size, CONTEXT)
                 line = {"prompt": number, "policy": name, "part": part, **settings["subject"], **asdict(budget)}
                 if _key(line) not in known:
                     written = greedy(full, prompt) if written is None else written

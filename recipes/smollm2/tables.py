@@ -161,7 +161,10 @@ def only(lines: Lines, documents: int) -> Lines:
 
 def headline(lines: Lines) -> str:
     """The README's table: KL divergence and agreement at 1/8."""
-    rows = [["kept by", *(f"{label}: KL, agreement" for label in TASKS.values())], ["---", "--:", "--:", "--:"]]
+    read = min(len(lines.of(MAIN, "1/8", name, True)) for name in HEADLINE)
+    lines = only(lines, read)  # the same documents for all
+    columns = [f"{label}: KL, agreement" for label in TASKS.values()]
+    rows = [[f"kept by ({read} documents)", *columns], ["---", "--:", "--:", "--:"]]
     for name in HEADLINE:
         own = lines.of(MAIN, "1/8", name, True)
         cells = []

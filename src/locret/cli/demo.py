@@ -13,7 +13,7 @@ POLICIES = ("full", "locret", "streaming_llm", "random")
 SHOWN = "locret"
 FACTS = 16
 LENGTH = 16384
-BUDGET, CHAT_BUDGET = "1/16", "1/8"
+BUDGET, CHAT_BUDGET = "1/16", "1/2"
 
 
 def demo_command(
