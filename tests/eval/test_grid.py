@@ -44,6 +44,11 @@ def test_given_values_replace_the_defaults() -> None:
     assert (budget.chunk, budget.stabilizers, budget.local, budget.positions) == (7, 3, 0, "compact")
 
 
+def test_pins_are_taken_as_they_are_given() -> None:
+    budget = BudgetRule(pin_first=4, pin_newest=50).budget(64, 512)
+    assert (budget.pin_first, budget.pin_newest) == (4, 50)
+
+
 def test_budgets_are_numbers_or_parts() -> None:
     assert size_of(parse_budget("1/16"), 4096) == 256
     assert size_of(parse_budget("300"), 4096) == 300
@@ -72,6 +77,7 @@ def test_a_part_that_leaves_no_unit_is_refused() -> None:
         ({"lengths": (0,)}, "length is 0"),
         ({"lengths": ()}, "no lengths are given"),
         ({"budgets": (40,), "rule": BudgetRule(stabilizers=32, local=32)}, "budget size is 40, less than"),
+        ({"rule": BudgetRule(pin_newest=65)}, "budget size is 64, less than .* the newest 65: raise the size or lower"),
     ],
 )
 def test_bad_grids_are_refused(change: dict[str, object], message: str) -> None:

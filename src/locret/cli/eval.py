@@ -16,8 +16,6 @@ from locret.cli.common import (
     LocalOption,
     ModelOption,
     Output,
-    PinFirstOption,
-    PinNewestOption,
     PositionsOption,
     QueryFirstOption,
     StabilizersOption,
@@ -83,8 +81,12 @@ def eval_command(
     chunk: ChunkOption = None,
     stabilizers: StabilizersOption = None,
     local: LocalOption = None,
-    pin_first: PinFirstOption = None,
-    pin_newest: PinNewestOption = None,
+    pin_first: Annotated[
+        int, typer.Option("--pin-first", help="First tokens, never evicted, whatever the policy.")
+    ] = 0,
+    pin_newest: Annotated[
+        int, typer.Option("--pin-newest", help="Newest units that no cut evicts, part of every budget.")
+    ] = 0,
     positions: PositionsOption = "true",
     out: Annotated[
         Path | None,
@@ -137,7 +139,7 @@ def eval_command(
             keys=keys,
             split=split,
             query_first=query_first,
-            rule=BudgetRule(chunk, stabilizers, local, cast("Positions", positions), pin_first or 0, pin_newest or 0),
+            rule=BudgetRule(chunk, stabilizers, local, cast("Positions", positions), pin_first, pin_newest),
             chat=chat,
             max_new_tokens=max_new_tokens,
         )

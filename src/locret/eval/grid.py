@@ -27,8 +27,8 @@ class BudgetRule:
         stabilizers: newest units kept after every chunk but the last (32, at most a quarter of the size).
         local: last tokens that are never evicted (32, at most a quarter of the size).
         positions: "true" or "compact".
-        pin_first, pin_newest: the units at both ends that no cut evicts, whatever the policy; of the newest at most
-            half of the size.
+        pin_first, pin_newest: the units at both ends that no cut evicts, whatever the policy; a size that does not
+            hold them is refused.
     """
 
     chunk: int | None = None
@@ -48,7 +48,7 @@ class BudgetRule:
             local=protected if self.local is None else self.local,
             positions=self.positions,
             pin_first=self.pin_first,
-            pin_newest=min(self.pin_newest, size // 2),
+            pin_newest=self.pin_newest,
         )
 
 
