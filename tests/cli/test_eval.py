@@ -35,6 +35,19 @@ def test_rows_on_stdout_and_in_the_file(run: Run, small: tuple[object, ...], tmp
     assert len((tmp_path / "out" / "results.jsonl").read_text().splitlines()) == 3
 
 
+def test_rows_of_a_file_of_the_same_name_are_not_those_of_this_one(
+    run: Run, small: tuple[object, ...], tmp_path: Path
+) -> None:
+    out = ("--policies", "full", "--out", tmp_path / "out")
+    [row] = only_json(run(*small, *out, "--json"))["results"]
+    (tmp_path / "filler.txt").write_text(TEXT.replace("river", "stream"))
+    again = run(*small, *out)
+    assert again.exit_code == 0
+    assert "from an earlier run" not in again.stderr
+    assert row["filler"].startswith("filler.txt ")
+    assert len((tmp_path / "out" / "results.jsonl").read_text().splitlines()) == 2
+
+
 def test_a_table_for_people(run: Run, small: tuple[object, ...]) -> None:
     result = run(*small)
     assert result.exit_code == 0
@@ -63,6 +76,7 @@ def test_full_attention_against_itself_and_locret_against_it(run: Run) -> None:
         (("--tasks", "mix,repeat", "--query-first"), "repeat has no question to stand first"),
         (("--lengths", 0), "length is 0"),
         (("--positions", "other"), "budget positions is 'other'"),
+        (("--budgets", 64, "--pin-newest", 65), "budget size is 64, less than the units kept in any case"),
         (("--filler", "/no/such/file"), "/no/such/file"),
     ],
 )

@@ -15,7 +15,7 @@ from locret.eval.grid import Grid
 from locret.eval.haystack import Filler
 from locret.eval.planning import Shard, plan
 from locret.eval.quizzes.data import Data
-from locret.eval.quizzes.files import Files
+from locret.eval.quizzes.files import Files, described
 from locret.eval.quizzes.frame import frame_of
 from locret.eval.quizzes.maker import QuizMaker
 from locret.eval.results import ResultFile, Row
@@ -71,7 +71,7 @@ class Job:
             loaded.heads,
             model_name=self.model,
             heads_name=self.heads or "",
-            filler=self.filler.name if self.filler else "python_reference",
+            filler=described(self.filler) if self.filler else "python_reference",
         )
         return Evaluation(reader, subject, self.shard.of(plan(loaded.model.config, self.grid, compared, files)))
 
