@@ -95,6 +95,21 @@ def test_for_people(run: Run) -> None:
     assert "does not fit" in run(*PAPER, "--policy", "full").stdout
 
 
+def test_less_memory_than_a_process_takes(run: Run) -> None:
+    done = run("plan", "--length", 4096, "--local", 40, "--memory", "1MB")
+    assert done.exit_code == 0, done.stderr
+    assert "does not fit: the memory is 976.6 KiB, and the process itself takes 512.0 MiB" in done.stdout
+    assert "none fits" in done.stdout and "of -" not in done.stdout
+
+
+@pytest.mark.parametrize("length", [1000, 4096])
+def test_given_values_may_need_more_than_the_default_size(run: Run, length: int) -> None:
+    options = ("plan", "--length", length, "--local", 2000, "--memory", "24GB", "--json")
+    found = only_json(run(*options))
+    assert (found["fits"], found["budget"], found["planned_budget"]) == (True, length, max(2000, length))
+    assert only_json(run(*options[:-2], "1MB", "--json"))["planned_budget"] == 2000
+
+
 def test_a_prompt_beyond_the_window_gets_a_note(run: Run) -> None:
     options = ("plan", "--length", 100_000, "--memory", "1GB")
     assert "window of 32768" in only_json(run(*options, "--json"))["note"]

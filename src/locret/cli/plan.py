@@ -70,7 +70,7 @@ def plan_command(
     with output(as_json) as out:
         import torch
 
-        from locret.cli.budget import prompt_budget
+        from locret.cli.budget import least_size, measured_for, prompt_budget
         from locret.plan import find_config, largest_budget, setting_of
         from locret.plan.memory import machine_memory, parse_memory
 
@@ -82,7 +82,7 @@ def plan_command(
                 model, size, chunk, stabilizers, local, positions, pin_first=pin_first, pin_newest=pin_newest
             )
 
-        planned = make(budget)
+        given = make(budget) if budget else None
         setting = setting_of(
             find_config(model),
             dtype=dtype,
@@ -91,13 +91,11 @@ def plan_command(
             policy=f"{policy}+{storage}" if storage else policy,
             width=width,
             cuda=cuda,
-            budget=planned if budget else None,
+            budget=given,
         )
-        pinned = (pin_first or 0) + max(stabilizers or 0, pin_newest or 0)
-        least = max(1, (stabilizers or 0) + (local or 0), pinned)
+        least = least_size(stabilizers, local, pin_first, pin_newest)
         largest = largest_budget(setting, length, make, room, least=least)
-        if budget is None and largest:
-            planned = make(largest)
+        planned = given or make(max(largest or measured_for(model).size, least))
         _report(out, setting, length, planned, largest, room)
 
 
@@ -147,8 +145,7 @@ def _report(out: Output, setting: Setting, length: int, planned: Budget, largest
         f"({human_bytes(needed.full_kv)} without eviction)"
         + (f", {human_bytes(needed.offloaded)} of it elsewhere" if needed.offloaded else ""),
         "activations": f"{human_bytes(needed.activations)} (most in: {needed.moment})",
-        "total": f"{human_bytes(needed.total)} of {human_bytes(room - needed.reserve)}: "
-        + ("fits" if found["fits"] else "does not fit"),
+        "total": _total(needed.total, needed.reserve, room),
         "largest budget": str(largest) if largest else "none fits",
         "full attention": ("fits" if found["full_fits"] else f"{human_bytes(full.total)}, does not fit")
         + (f"; up to {found['full_length']} tokens would" if found["full_length"] else ""),
@@ -157,3 +154,17 @@ def _report(out: Output, setting: Setting, length: int, planned: Budget, largest
         out.console.print(f"{name:>14}  {text}", soft_wrap=True, markup=False)
     if beyond:
         out.notes.print(found["note"], soft_wrap=True)
+
+
+def _total(total: int, reserve: int, room: int) -> str:
+    """What the tensors take, and what the memory has left for them beside the process itself."""
+    from locret.eval.table import human_bytes
+
+    if room < reserve:
+        return (
+            f"{human_bytes(total)}, does not fit: the memory is {human_bytes(room)}, and the process itself takes "
+            f"{human_bytes(reserve)}"
+        )
+    return f"{human_bytes(total)} of {human_bytes(room - reserve)}: " + (
+        "fits" if total + reserve <= room else "does not fit"
+    )
