@@ -20,7 +20,7 @@ from tests.conftest import tiny_llama
 from tests.eval.models import TEXT, byte_tokenizer
 
 SUBJECT = Subject("tiny", "", "0", "float32", "test")
-TOKENIZER = byte_tokenizer()
+TOKENIZER = byte_tokenizer(begins=True)
 CONFIG = tiny_llama(vocab_size=258, max_position_embeddings=4096).config
 
 

@@ -62,7 +62,7 @@ class Watched:
 
 
 def make_reader(watch: Watched) -> Reader:
-    return Reader(byte_llama(), byte_tokenizer(), POLICIES, Filler(TEXT), watch)
+    return Reader(byte_llama(), byte_tokenizer(begins=True), POLICIES, Filler(TEXT), watch)
 
 
 def test_every_policy_reads_the_same_documents_and_questions() -> None:

@@ -9,7 +9,7 @@ import pytest
 from transformers import PreTrainedTokenizerFast
 
 from locret.errors import LocretError
-from locret.train.contents import beginning_of_text
+from locret.models.tokens import beginning_of_text
 from locret.train.forms import recognise
 from locret.train.records import read_records
 from locret.train.samples import SampleMaker

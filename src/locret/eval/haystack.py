@@ -15,6 +15,7 @@ from typing import Any
 
 from locret.errors import LocretError
 from locret.eval.needles import Needle, draw_decoys, draw_needles
+from locret.models.tokens import beginning_of_text
 
 PIECE_WORDS = 12
 SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
@@ -114,7 +115,7 @@ def build_context(
 ) -> Context:
     """A document of exactly ``length`` tokens that hides ``count`` needles and ``decoys`` decoys.
 
-    The document begins with the tokenizer's BOS token where it has one. ``depths`` (0 to 1, one a
+    The document begins with the BOS token where the tokenizer puts one before every text. ``depths`` (0 to 1, one a
     needle) fixes where the needles go, to the nearest cut of the filler; otherwise it is random.
     """
     needles = draw_needles(kind, count, rng, keys)
@@ -125,7 +126,7 @@ def build_context(
     where += [rng.random() for _ in decoy_texts]
     inserted = [plain_ids(tokenizer, " " + needle.sentence) for needle in needles]
     inserted += [plain_ids(tokenizer, " " + text) for text in decoy_texts]
-    bos = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
+    bos = beginning_of_text(tokenizer)
     body, begins = hide(filler.encode(tokenizer), inserted, where, length - len(bos), rng)
     ids = bos + body
     return Context(
@@ -194,7 +195,7 @@ def prompt_ids(tokenizer: Any, context: Context, needle: Needle, question_first:
     """The whole prompt: the document and the question, which may also stand before it."""
     document = list(context.document_ids)
     if question_first:
-        bos = 0 if tokenizer.bos_token_id is None else 1
+        bos = len(beginning_of_text(tokenizer))
         document[bos:bos] = plain_ids(tokenizer, needle.asked + "\n")
     return document + question_ids(tokenizer, needle)
 

@@ -36,6 +36,12 @@ class Stretch:
     literal: bool = False
 
 
+def beginning_of_text(tokenizer: Any) -> list[int]:
+    """The token that the tokenizer puts before every text (BOS), if it does; some have one and put it nowhere."""
+    leading = list(tokenizer("")["input_ids"][:1])
+    return leading if leading == [tokenizer.bos_token_id] else []
+
+
 def tokenise(
     tokenizer: Any, stretches: Sequence[Stretch], places: Sequence[int] = (), add_special_tokens: bool = False
 ) -> Tokens:

@@ -7,6 +7,7 @@ from itertools import pairwise
 from typing import Any, Protocol
 
 from locret.errors import LocretError
+from locret.models.tokens import beginning_of_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,12 +98,6 @@ class Tokens:
     def encode(self, tokenizer: Any) -> Encoded:
         """The tokens as they are; everything before the first answer may be cut."""
         return Encoded(list(self.ids), list(self.spans), self.spans[0][0])
-
-
-def beginning_of_text(tokenizer: Any) -> list[int]:
-    """The token that the tokenizer puts before every text, if it does."""
-    leading = tokenizer("").input_ids[:1]
-    return leading if leading == [tokenizer.bos_token_id] else []
 
 
 def encode_pieces(pieces: list[str], tokenizer: Any, leading: list[int]) -> Encoded:

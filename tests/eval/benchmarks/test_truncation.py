@@ -20,7 +20,7 @@ def test_the_middle_is_cut(limit: int, kept: list[int]) -> None:
 
 
 def test_nothing_is_cut_without_a_limit() -> None:
-    tokenizer = byte_tokenizer()
+    tokenizer = byte_tokenizer(begins=True)
     prompt = prompt_ids(tokenizer, EXAMPLE)
     assert prompt.ids[0] == tokenizer.bos_token_id
     assert tokenizer.decode(prompt.ids[1:]) == EXAMPLE.prompt
@@ -28,9 +28,15 @@ def test_nothing_is_cut_without_a_limit() -> None:
     assert tokenizer.decode(prompt.question) == ASKED
 
 
+def test_a_bos_token_that_the_tokenizer_does_not_put_before_texts_is_not_put_there() -> None:
+    tokenizer = byte_tokenizer()
+    assert tokenizer.bos_token_id is not None
+    assert tokenizer.decode(prompt_ids(tokenizer, EXAMPLE).ids) == EXAMPLE.prompt
+
+
 @pytest.mark.parametrize("limit", [100, 61, 20, 19])
 def test_only_the_document_is_cut(limit: int) -> None:
-    tokenizer = byte_tokenizer()
+    tokenizer = byte_tokenizer(begins=True)
     prompt = prompt_ids(tokenizer, EXAMPLE, limit)
     assert limit - 1 <= len(prompt.ids) <= limit
     text = tokenizer.decode(prompt.ids[1:])
@@ -42,7 +48,7 @@ def test_only_the_document_is_cut(limit: int) -> None:
 
 
 def test_questions_of_one_document_share_its_context() -> None:
-    tokenizer = byte_tokenizer()
+    tokenizer = byte_tokenizer(begins=True)
     other = Example("8", EXAMPLE.before, EXAMPLE.document, "\nWhat else is there?", "1")
     room = max(len(prompt_ids(tokenizer, example).question) for example in (EXAMPLE, other))
     first, second = (prompt_ids(tokenizer, example, 90, question_room=room) for example in (EXAMPLE, other))
@@ -52,11 +58,11 @@ def test_questions_of_one_document_share_its_context() -> None:
 
 def test_no_room_for_the_question() -> None:
     with pytest.raises(LocretError, match=r"example 7 does not fit 18 tokens: .* alone have 19"):
-        prompt_ids(byte_tokenizer(), EXAMPLE, 18)
+        prompt_ids(byte_tokenizer(begins=True), EXAMPLE, 18)
 
 
 def test_the_authors_cut_the_whole_prompt() -> None:
-    tokenizer = byte_tokenizer()
+    tokenizer = byte_tokenizer(begins=True)
     whole = list(tokenizer(EXAMPLE.prompt)["input_ids"])
     assert whole_prompt_ids(tokenizer, EXAMPLE) == whole
     assert whole_prompt_ids(tokenizer, EXAMPLE, 10) == [*whole[:5], *whole[-5:]]

@@ -10,12 +10,12 @@ from locret.eval.fidelity import ForcedPassage, build_passage
 from locret.eval.fidelity.continuations import REPEAT_TOKENS, TEXT_TOKENS
 from locret.eval.fidelity.facts import TEMPLATES, draw_facts
 from locret.eval.fidelity.passage import place_of
-from locret.eval.haystack import EncodedFiller, Filler
+from locret.eval.haystack import EncodedFiller, Filler, plain_ids
 from locret.eval.needles import kinds, words
 from tests.eval.models import byte_tokenizer
 
 FILLER = Filler(" ".join(f"On day {day} the keeper wrote {day * day} lines, and then he slept." for day in range(900)))
-TOKENIZER = byte_tokenizer()
+TOKENIZER = byte_tokenizer(begins=True)
 CHAT = (
     "{% for m in messages %}<{{ m['role'] }}>{{ m['content'] }}</s>\n{% endfor %}"
     "{% if add_generation_prompt %}<assistant>{% endif %}"
@@ -33,7 +33,7 @@ def test_the_document_has_its_length_and_hides_the_facts_where_it_says(chat: boo
     made = passage(chat=chat)
     head = "<user>" if chat else "<s>"
     assert TOKENIZER.decode(made.ids).startswith(head + " ")
-    assert len(made.ids) == 4000 + len(TOKENIZER(head)["input_ids"])
+    assert len(made.ids) == 4000 + len(plain_ids(TOKENIZER, head))
     assert len(made.facts) == 4
     for fact, position in zip(made.facts, made.positions, strict=True):
         assert TOKENIZER.decode(made.ids[position:]).startswith(" " + fact.sentence)

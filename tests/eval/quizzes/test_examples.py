@@ -8,6 +8,7 @@ import pytest
 from locret.errors import LocretError
 from locret.eval.benchmarks.base import Example
 from locret.eval.benchmarks.jsonl import write_jsonl
+from locret.eval.haystack import plain_ids
 from locret.eval.planning import plan
 from locret.eval.quizzes.contract import Passage, Quiz
 from locret.eval.quizzes.examples import ExampleQuiz, depth_of
@@ -56,7 +57,7 @@ def test_with_the_question_first_it_is_read_for_each(coursera: Path) -> None:
 def test_a_token_across_the_end_of_the_question_is_not_counted(coursera: Path) -> None:
     made = quiz_of(coursera, lengths=(3000,), query_first=True)
     assert isinstance(made, ExampleQuiz)
-    joined = (TOKENIZER.bos_token_id, *TOKENIZER("Why?")["input_ids"], 257)  # one token for both line breaks
+    joined = (TOKENIZER.bos_token_id, *plain_ids(TOKENIZER, "Why?"), 257)  # one token for both line breaks
     assert made._tokens_of("Why?\n\n", joined) == 1 + len("Why?")
 
 
@@ -115,7 +116,7 @@ def test_texts_keep_the_whole_document(coursera: Path) -> None:
 
 def test_prompts_in_a_chat(coursera: Path) -> None:
     shelf = quizzes(coursera)
-    shelf.tokenizer = byte_tokenizer()
+    shelf.tokenizer = byte_tokenizer(begins=True)
     shelf.tokenizer.chat_template = CHAT
     cells = plan(CONFIG, grid("leval/coursera", "magic", chat=True, samples=2), {"x": Oracle()}, shelf.files)
     for cell, answer in zip(cells, ("[end][model]\nAnswer:", "[end][model] Answer: The magic number"), strict=True):
@@ -131,7 +132,7 @@ def test_prompts_in_a_chat(coursera: Path) -> None:
     [(None, "--chat needs a tokenizer with a chat template"), ("Hello.", "does not repeat a message as it is")],
 )
 def test_tokenizers_that_cannot_chat(template: str | None, message: str) -> None:
-    tokenizer = byte_tokenizer()
+    tokenizer = byte_tokenizer(begins=True)
     tokenizer.chat_template = template
     assert frame_of(tokenizer, chat=False).tail == ""
     with pytest.raises(LocretError, match=message):

@@ -9,10 +9,10 @@ import pytest
 import locret
 from locret.eval.contexts import contexts
 from locret.eval.grid import Cell
-from locret.eval.haystack import Filler, prompt_ids, question_ids
+from locret.eval.haystack import Filler, plain_ids, prompt_ids, question_ids
 from locret.eval.quizzes.maker import QuizMaker
 from locret.eval.quizzes.templates import TemplateQuiz
-from tests.eval.models import TEXT
+from tests.eval.models import TEXT, byte_tokenizer
 from tests.eval.oracle import TOKENIZER, Told
 
 CELL = Cell("x", "mix", 900, locret.Budget(64), 6, 0, 4, "heldout", query_first=False)
@@ -45,11 +45,22 @@ def test_prompts(query_first: bool) -> None:
 
 
 @pytest.mark.parametrize("query_first", [False, True])
+def test_no_bos_token_where_the_tokenizer_puts_none_before_texts(query_first: bool) -> None:
+    tokenizer, cell = byte_tokenizer(), replace(CELL, query_first=query_first)
+    passage = next(QuizMaker(tokenizer, FILLER).quiz(cell).passages())
+    question = passage.questions[0]
+    context = question.item.context
+    assert tokenizer.bos_token_id not in passage.ids
+    assert len(context.document_ids) == 900
+    assert [*passage.ids, *question.ids] == prompt_ids(tokenizer, context, question.item.needle, query_first)
+
+
+@pytest.mark.parametrize("query_first", [False, True])
 def test_places_and_depths(query_first: bool) -> None:
     for passage in quiz(replace(CELL, query_first=query_first)).passages():
         for question in passage.questions:
             assert question.position is not None
-            sentence = TOKENIZER(" " + question.item.needle.sentence)["input_ids"]
+            sentence = plain_ids(TOKENIZER, " " + question.item.needle.sentence)
             assert list(passage.ids[question.position :][: len(sentence)]) == sentence
             document = question.item.context.document_ids
             first = len(passage.ids) - len(document)  # tokens in front of the document

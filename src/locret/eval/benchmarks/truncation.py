@@ -13,6 +13,7 @@ from typing import Any
 from locret.errors import LocretError
 from locret.eval.benchmarks.base import Example
 from locret.eval.haystack import plain_ids
+from locret.models.tokens import beginning_of_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +21,7 @@ class PromptIds:
     """A prompt as token ids, apart, so that a document is read once for several questions.
 
     Attributes:
-        context: BOS token, what stands before the document, and the document.
+        context: BOS token if there is one, what stands before the document, and the document.
         question: the question and the beginning of its answer.
     """
 
@@ -59,8 +60,8 @@ class Frame:
 
 
 def plain_frame(tokenizer: Any) -> Frame:
-    """The BOS token, where the tokenizer has one."""
-    return Frame(() if tokenizer.bos_token_id is None else (tokenizer.bos_token_id,))
+    """The BOS token, where the tokenizer puts one before every text."""
+    return Frame(tuple(beginning_of_text(tokenizer)))
 
 
 def prompt_ids(
@@ -74,7 +75,7 @@ def prompt_ids(
         limit: tokens of the prompt at most; None cuts nothing.
         question_room: tokens to keep free for the question if it is shorter. With the longest question of a document
             here, all of its questions get the same context.
-        frame: what the prompt stands in; by default the tokenizer's BOS token.
+        frame: what the prompt stands in; by default the BOS token, where the tokenizer puts one before every text.
 
     Raises:
         LocretError: instructions and question alone are longer.

@@ -13,6 +13,7 @@ from locret.eval.haystack import Context, Filler, plain_ids
 from locret.eval.needles import Needle
 from locret.eval.quizzes.contract import Asked, Passage, Question, Texts
 from locret.eval.tasks import get_task
+from locret.models.tokens import beginning_of_text
 
 SEPARATOR = "\n"
 
@@ -56,7 +57,7 @@ class TemplateQuiz:
                 yield self._passage(number, context, range(index, index + 1), tuple(first))
 
     def _passage(self, number: int, context: Context, asked: range, first: tuple[int, ...]) -> Passage:
-        bos = 0 if self.tokenizer.bos_token_id is None else 1
+        bos = len(beginning_of_text(self.tokenizer))
         before = (*self.frame.head, *first)
         questions = (self._question(f"{number}-{index}", context, index, len(before) - bos) for index in asked)
         ids = (*before, *context.document_ids[bos:])
