@@ -93,6 +93,9 @@ BAD: dict[str, tuple[Bad, str]] = {
     "adapter": (_draft(lambda d: d.changed(general__type="adapter")), "holds no model but 'adapter'"),
     "split, by name": (_draft(lambda d: d, "model-00001-of-00003.gguf"), "is one of 3 parts of a model: join them"),
     "split, by its keys": (_draft(lambda d: d.changed(split__count=2)), "is one of 2 parts of a model"),
+    "split into words": (
+        _draft(lambda d: d.changed(split__count="two")), "has split.count of 'two', which is no number of parts"
+    ),
     "two in a folder": (_two_files, r"has 2 GGUF files \(one.gguf, two.gguf ...\): name one of them"),
     "not there": (_missing, "is not here: check the path; a GGUF file on the hub is owner/name:file.gguf"),
     "no tokenizer": (_draft(lambda d: d.changed(tokenizer__ggml__model=None)), "has no tokenizer in it"),
@@ -101,11 +104,44 @@ BAD: dict[str, tuple[Bad, str]] = {
         _draft(lambda d: d.with_tensor("token_embd.weight", d.tensors["token_embd.weight"][:-5])),
         r"has \d+ tokens in its vocabulary, but token_embd.weight has \d+ rows",
     ),
+    "tokens in a text": (
+        _draft(lambda d: d.changed(tokenizer__ggml__tokens="the")),
+        "has tokenizer.ggml.tokens of 'the', which is no list of tokens: fetch it again",
+    ),
+    "tokens that are numbers": (
+        _draft(lambda d: d.changed(tokenizer__ggml__tokens=[1, 2])), r"has tokenizer.ggml.tokens of '\[1, 2\]'"
+    ),
+    "an end in words": (
+        _draft(lambda d: d.changed(tokenizer__ggml__eos_token_id="end")),
+        "has tokenizer.ggml.eos_token_id of 'end', which is no token id",
+    ),
     "unknown quantisation": (_bytes(_other_kind), "quantisation type number 99, which cannot be dequantised here"),
     "quantisation of no weights": (
         _as_kind(Q, GGMLQuantizationType.Q8_1), "quantisation type Q8_1, which cannot be dequantised here"
     ),
     "missing key": (_draft(lambda d: d.changed(llama__block_count=None)), "does not say llama.block_count"),
+    "millions of layers": (
+        _draft(lambda d: d.changed(llama__block_count=2_000_000_000)),
+        "has llama.block_count of 2000000000, but its tensors are those of 3 layers",
+    ),
+    "too few layers": (
+        _draft(lambda d: d.changed(llama__block_count=2)), "block_count of 2, but its tensors are those of 3 layers"
+    ),
+    "half a layer": (
+        _draft(lambda d: d.changed(llama__block_count=2.5)), "block_count of 2.5, which has to be a whole number"
+    ),
+    "no context": (
+        _draft(lambda d: d.changed(llama__context_length=0)),
+        "has llama.context_length of 0, which has to be a number above 0",
+    ),
+    "epsilon that is no number": (
+        _draft(lambda d: d.changed(llama__attention__layer_norm_rms_epsilon=float("nan"))),
+        "layer_norm_rms_epsilon of nan, which has to be a number above 0",
+    ),
+    "rotary base that is no number": (
+        _draft(lambda d: d.changed(llama__rope__freq_base=float("nan"))),
+        "has llama.rope.freq_base of nan, which has to be a number above 0",
+    ),
     "no heads": (_draft(lambda d: d.changed(llama__attention__head_count=0)), "describes no llama model"),
     "missing tensor": (_draft(lambda d: d.without(Q)), "has no tensor for model.layers.0.self_attn.q_proj.weight"),
     "no embedding": (_draft(lambda d: d.without("token_embd.weight")), "has no tensor token_embd.weight"),

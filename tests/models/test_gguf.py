@@ -142,7 +142,8 @@ def test_long_factors_of_phi_3_are_read(tmp_path: Path) -> None:
 
 def test_the_largest_gemma_3_scales_queries_otherwise(tmp_path: Path) -> None:
     draft = draft_of(TINY_MODELS["gemma3_text"](vocab_size=len(TOKENS), **UNTOLD["gemma3"]))
-    small, large = draft.write(tmp_path / "4b.gguf"), draft.changed(gemma3__block_count=62).write(tmp_path / "27b.gguf")
+    deep = draft.changed(gemma3__block_count=62).with_tensor("blk.61.attn_norm.weight", np.ones(48))
+    small, large = draft.write(tmp_path / "4b.gguf"), deep.write(tmp_path / "27b.gguf")
     assert load_config(small).query_pre_attn_scalar == 256
     assert load_config(large).query_pre_attn_scalar == 48 // 6
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 from typing import Any
 
 import torch
@@ -26,6 +28,7 @@ FREQUENCIES, SHORT, LONG = ROPE_TENSORS = ("rope_freqs.weight", "rope_factors_sh
 LLAMA_3 = {"low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 8192}
 GEMMA_27B = 62  # layers; it alone scales queries otherwise, which its file does not say
 INSTEAD = "name the model's own folder or hub id instead"
+BLOCK = re.compile(r"blk\.(\d{1,9})\.")  # how the tensors of a layer are named
 YARN = {"type", "factor", "original_context_length", "finetuned"}
 
 
@@ -45,14 +48,14 @@ def config_of(header: Header) -> Any:
         raise LocretError(f"{path} has no tensor {EMBEDDING}: fetch it again, or name a file with the whole model")
     heads = _needed(header, "attention.head_count")
     settings = {
-        "max_position_embeddings": _needed(header, "context_length"),
-        "num_hidden_layers": _needed(header, "block_count"),
-        "hidden_size": _needed(header, "embedding_length"),
-        "intermediate_size": _needed(header, "feed_forward_length"),
+        "max_position_embeddings": _count(header, "context_length"),
+        "num_hidden_layers": _layers(header),
+        "hidden_size": _count(header, "embedding_length"),
+        "intermediate_size": _count(header, "feed_forward_length"),
         "num_attention_heads": heads,
         "num_key_value_heads": _number(header, "attention.head_count_kv") or heads,
         "head_dim": _head_dim(header),
-        "rms_norm_eps": _needed(header, "attention.layer_norm_rms_epsilon"),
+        "rms_norm_eps": _positive(header, "attention.layer_norm_rms_epsilon"),
         "rope_theta": _theta(header),
         "vocab_size": _vocabulary(header),
         "tie_word_embeddings": OUTPUT not in header.tensors,
@@ -98,9 +101,43 @@ def _needed(header: Header, key: str) -> Any:
     return value
 
 
+def _positive(header: Header, key: str) -> Any:
+    """A number above 0 and finite, which it has to say."""
+    value = _needed(header, key)
+    if not 0 < value < math.inf:  # NaN neither
+        raise LocretError(
+            f"{header.path} has {header.architecture}.{key} of {value}, which has to be a number above 0: "
+            "it is damaged, fetch it again"
+        )
+    return value
+
+
+def _count(header: Header, key: str) -> int:
+    """A whole number above 0, which it has to say."""
+    value = _positive(header, key)
+    if not isinstance(value, int):
+        raise LocretError(
+            f"{header.path} has {header.architecture}.{key} of {value}, which has to be a whole number: "
+            "it is damaged, fetch it again"
+        )
+    return value
+
+
+def _layers(header: Header) -> int:
+    """The number of layers, which has to be that of the tensors: a model of what a damaged file says may be endless."""
+    count = _count(header, "block_count")
+    found = 1 + max((int(block[1]) for block in map(BLOCK.match, header.tensors) if block), default=-1)
+    if count != found:
+        raise LocretError(
+            f"{header.path} has {header.architecture}.block_count of {count}, but its tensors are those of {found} "
+            "layers: it is damaged, fetch it again"
+        )
+    return count
+
+
 def _theta(header: Header) -> float:
     """The base of the rotary frequencies."""
-    return float(_number(header, "rope.freq_base") or 10000.0)
+    return 10000.0 if header.value("rope.freq_base") is None else float(_positive(header, "rope.freq_base"))
 
 
 def _head_dim(header: Header) -> int:

@@ -184,6 +184,7 @@ def _check_model(header: Header) -> None:
     path, values = header.path, header.values
     part = PART.search(path.name)
     parts = int(part[2]) if part else values.get("split.count", 1)
+    _check_whole(header, "split.count", "number of parts")
     if parts > 1:
         raise LocretError(
             f"{path} is one of {parts} parts of a model: join them (`llama-gguf-split --merge`) and name the whole"
@@ -195,6 +196,16 @@ def _check_model(header: Header) -> None:
         raise LocretError(f"{path} is the image projector (mmproj) of a model: name the file of its language model")
     if kind != "model":
         raise LocretError(f"{path} holds no model but {kind!r}: name the file of the model")
+    _check_whole(header, "tokenizer.ggml.tokens", "list of tokens")  # of which the length is read
+    for name in ("bos", "eos", "eot", "padding"):
+        _check_whole(header, f"tokenizer.ggml.{name}_token_id", "token id")
+
+
+def _check_whole(header: Header, key: str, what: str) -> None:
+    """Refuse a key that is told, but not read as a whole number."""
+    value = header.values.get(key, 0)
+    if not isinstance(value, int):
+        raise LocretError(f"{header.path} has {key} of {str(value)[:40]!r}, which is no {what}: {FETCH}")
 
 
 def _check_size(header: Header, end: int) -> None:
