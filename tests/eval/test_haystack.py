@@ -16,6 +16,7 @@ import locret
 from locret.errors import LocretError
 from locret.eval.haystack import Filler, build_context, prompt_ids, question_ids
 from locret.eval.needles import draw_needles
+from tests.eval.models import byte_tokenizer
 
 
 def character_tokenizer() -> PreTrainedTokenizerFast:
@@ -122,6 +123,16 @@ def test_files_that_are_not_text(tmp_path: Path, name: str, data: bytes, message
         Filler.from_file(path)
     with pytest.raises(LocretError, match="cannot read"):
         Filler.from_file(tmp_path / "missing.txt")
+
+
+@pytest.mark.parametrize("begins", [False, True])
+def test_names_of_control_tokens_in_a_filler_are_text(begins: bool) -> None:
+    tokenizer = byte_tokenizer(begins)
+    filler = Filler("A page ends with </s> and begins with <s> wherever it is printed.")
+    context = build_context(tokenizer, filler, "magic", 600, 2, random.Random(0))
+    assert tokenizer.eos_token_id not in context.document_ids
+    assert context.document_ids.count(tokenizer.bos_token_id) == begins
+    assert " ends with </s> and begins with <s> " in context.document
 
 
 def test_needles_are_the_drawn_ones(tokenizer: Any, filler: Filler) -> None:

@@ -79,9 +79,9 @@ class Filler:
         return cls(text)
 
     def encode(self, tokenizer: Any) -> EncodedFiller:
-        """The filler in a tokenizer's ids; worked out once for each tokenizer."""
+        """The filler in a tokenizer's ids, names of control tokens as text; worked out once for each tokenizer."""
         if tokenizer not in self._encoded:
-            pieces = tokenizer(list(self.pieces), add_special_tokens=False)["input_ids"]
+            pieces = tokenizer(list(self.pieces), add_special_tokens=False, split_special_tokens=True)["input_ids"]
             ids: list[int] = []
             starts: list[int] = []
             for piece in pieces:
@@ -203,6 +203,22 @@ def prompt_ids(tokenizer: Any, context: Context, needle: Needle, question_first:
 def plain_ids(tokenizer: Any, text: str) -> list[int]:
     """The ids of a text without special tokens."""
     return list(tokenizer(text, add_special_tokens=False)["input_ids"])
+
+
+def text_ids(tokenizer: Any, text: str) -> list[int]:
+    """The ids of a text of other people's: names of control tokens in it (`<|im_end|>`) are text like any other."""
+    return list(tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"])
+
+
+def said_ids(tokenizer: Any, said: str, following: str) -> list[int]:
+    """The ids of a text of other people's with a part of a chat behind it, tokenised at once where that is safe.
+
+    Where the text holds names of control tokens, the two are tokenised one by one.
+    """
+    literal = text_ids(tokenizer, said)
+    if literal == plain_ids(tokenizer, said):
+        return plain_ids(tokenizer, said + following)
+    return literal + plain_ids(tokenizer, following)
 
 
 def _pieces(text: str) -> Iterable[str]:

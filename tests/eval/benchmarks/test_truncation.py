@@ -4,7 +4,7 @@ import pytest
 
 from locret.errors import LocretError
 from locret.eval.benchmarks.base import Example
-from locret.eval.benchmarks.truncation import cut_middle, prompt_ids, whole_prompt_ids
+from locret.eval.benchmarks.truncation import Frame, cut_middle, prompt_ids, whole_prompt_ids
 from tests.eval.models import byte_tokenizer
 
 EXAMPLE = Example("7", "Read.\n", "0123456789" * 20, "\nWhat?", "0", answer_prefix=" It is")
@@ -32,6 +32,16 @@ def test_a_bos_token_that_the_tokenizer_does_not_put_before_texts_is_not_put_the
     tokenizer = byte_tokenizer()
     assert tokenizer.bos_token_id is not None
     assert tokenizer.decode(prompt_ids(tokenizer, EXAMPLE).ids) == EXAMPLE.prompt
+
+
+def test_names_of_control_tokens_are_text_and_those_of_the_chat_are_tokens() -> None:
+    tokenizer = byte_tokenizer()
+    frame = Frame((tokenizer.bos_token_id,), "</s>\nIt says:")
+    example = Example("7", "A </s> stands here:\n", "It is </s>, <s> or none.", "\nIs </s> there?", "0")
+    prompt = prompt_ids(tokenizer, example, frame=frame)
+    assert tokenizer.decode(prompt.ids) == f"<s>{example.prompt}</s>\nIt says:"
+    assert (prompt.ids.count(tokenizer.bos_token_id), prompt.ids.count(tokenizer.eos_token_id)) == (1, 1)
+    assert prompt.question[-len("\nIt says:") - 1] == tokenizer.eos_token_id
 
 
 @pytest.mark.parametrize("limit", [100, 61, 20, 19])

@@ -71,6 +71,17 @@ def test_the_repeated_passage_is_one_of_the_document_and_asked_for_by_its_beginn
     assert not any(fact.sentence in answer for fact in made.facts)
 
 
+def test_names_of_control_tokens_in_the_filler_end_no_turn() -> None:
+    filler = Filler(" ".join(f"On day {day} he wrote </s> beneath {day * day} lines and slept." for day in range(900)))
+    made = build_passage(CHATTY, filler, 4000, 0, chat=True, facts=4)
+    assert CHATTY.eos_token_id not in made.ids
+    ends = {name: one.ids.count(CHATTY.eos_token_id) for name, one in made.continuations.items()}
+    assert ends == {"facts": 2 * 4 - 1, "repeat": 1, "text": 0}
+    _, _, answer = CHATTY.decode(made.continuations["repeat"].ids).partition("</s>\n<assistant>")
+    assert answer in CHATTY.decode(made.ids)
+    assert "</s>" in answer
+
+
 @pytest.mark.parametrize("chat", [False, True])
 def test_the_text_goes_on_as_the_filler_does(chat: bool) -> None:
     made = passage(chat=chat)

@@ -12,7 +12,7 @@ from typing import Any
 
 from locret.errors import LocretError
 from locret.eval.benchmarks.base import Example
-from locret.eval.haystack import plain_ids
+from locret.eval.haystack import said_ids, text_ids
 from locret.models.tokens import beginning_of_text
 
 
@@ -86,8 +86,8 @@ def prompt_ids(
 
 
 def question_ids(tokenizer: Any, example: Example, frame: Frame) -> tuple[int, ...]:
-    """What follows the document: the question, and the beginning of the answer."""
-    return tuple(plain_ids(tokenizer, example.question + frame.tail + example.answer_prefix))
+    """What follows the document: the question, and the beginning of the answer; the question ends no turn itself."""
+    return tuple(said_ids(tokenizer, example.question, frame.tail + example.answer_prefix))
 
 
 def context_ids(
@@ -95,11 +95,13 @@ def context_ids(
 ) -> tuple[int, ...]:
     """Everything before the question; with `question_room` tokens behind it, it has at most `limit`.
 
+    Names of control tokens in the document, or in what stands before it, are text.
+
     Raises:
         LocretError: instructions and question alone are longer.
     """
-    before = [*frame.head, *plain_ids(tokenizer, example.before)]
-    document = plain_ids(tokenizer, example.document)
+    before = [*frame.head, *text_ids(tokenizer, example.before)]
+    document = text_ids(tokenizer, example.document)
     if limit is not None:
         room = limit - len(before) - question_room
         if room < 0:

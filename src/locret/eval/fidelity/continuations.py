@@ -10,7 +10,7 @@ from itertools import takewhile
 from typing import Any
 
 from locret.errors import LocretError
-from locret.eval.haystack import plain_ids
+from locret.eval.haystack import plain_ids, said_ids, text_ids
 from locret.eval.needles import Needle
 from locret.eval.quizzes.frame import Turns
 
@@ -65,8 +65,8 @@ def repeated(tokenizer: Any, turns: Turns, document: str, facts: Sequence[Needle
         LocretError: the document is too short.
     """
     given, rest = _passage(document, [fact.sentence for fact in facts], rng)
-    asked = turns.asked(f'Repeat word for word the passage of the text above that begins with "{given}".', first=True)
-    parts = [(token, False) for token in plain_ids(tokenizer, asked)]
+    request = f'{turns.question}Repeat word for word the passage of the text above that begins with "{given}".'
+    parts = [(token, False) for token in said_ids(tokenizer, request, turns.answer)]
     parts += _answer(tokenizer, turns.lead + given, " " + rest, "", REPEAT_TOKENS)
     return _joined(REPEAT, parts)
 
@@ -79,9 +79,9 @@ def _answer(
     tokenizer: Any, before: str, value: str, after: str, limit: int | None = None
 ) -> Iterator[tuple[int, bool]]:
     """An answer, tokenised at once, with whether its tokens are of the value; `limit` tokens of that at most."""
-    whole = plain_ids(tokenizer, before + value + after)
-    begin = _shared(whole, plain_ids(tokenizer, before))
-    end = max(_shared(whole, plain_ids(tokenizer, before + value)), begin + 1)
+    whole = text_ids(tokenizer, before + value + after)
+    begin = _shared(whole, text_ids(tokenizer, before))
+    end = max(_shared(whole, text_ids(tokenizer, before + value)), begin + 1)
     stop = len(whole) if limit is None else begin + limit
     return ((token, begin <= at < end) for at, token in enumerate(whole[:stop]))
 

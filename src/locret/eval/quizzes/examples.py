@@ -11,7 +11,7 @@ import numpy as np
 
 from locret.eval.benchmarks.base import BenchmarkTask, Example, answer
 from locret.eval.benchmarks.truncation import Frame, PromptIds, context_ids, prompt_ids, question_ids
-from locret.eval.haystack import plain_ids
+from locret.eval.haystack import text_ids
 from locret.eval.judging import columns_of
 from locret.eval.quizzes.contract import Asked, Passage, Question, Texts
 from locret.eval.ruler.tasks import list_ruler_tasks
@@ -65,7 +65,7 @@ class ExampleQuiz:
 
     def _tokens_of(self, asked: str, ids: Sequence[int]) -> int:
         """How many of `ids` are the frame's head and `asked`; a token that holds more than that is not counted."""
-        expected = (*self.frame.head, *plain_ids(self.tokenizer, asked))
+        expected = (*self.frame.head, *text_ids(self.tokenizer, asked))
         same = takewhile(lambda pair: pair[0] == pair[1], zip(expected, ids, strict=False))
         return sum(1 for _ in same)
 

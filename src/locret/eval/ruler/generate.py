@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from locret.errors import LocretError
-from locret.eval.haystack import plain_ids
+from locret.eval.haystack import text_ids
 from locret.eval.ruler.contract import Draft, Drafter, Setup
 from locret.eval.ruler.sizing import fit
 from locret.eval.ruler.sources import Sources
@@ -67,7 +67,7 @@ def records(recipe: Recipe, tokenizer: Any) -> Iterator[dict[str, Any]]:
     task = get_ruler_task(recipe.task)
     setup = Setup(
         task=task.name,
-        count=lambda text: len(plain_ids(tokenizer, text)),
+        count=lambda text: len(text_ids(tokenizer, text)),
         length=recipe.length,
         samples=recipe.samples,
         sources=recipe.sources,
