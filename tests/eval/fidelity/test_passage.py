@@ -101,6 +101,31 @@ def test_a_passage_depends_on_its_index_alone() -> None:
     assert passage(3).facts != passage(4).facts
 
 
+def test_text_without_blanks_goes_on_and_hides_facts_but_no_passage_of_it_is_repeated() -> None:
+    filler = Filler("\n".join(f"看守人在第{day}天写了{day * day}行。" * 4 for day in range(900)))
+    made = build_passage(TOKENIZER, filler, 4000, 0, wanted=("facts", "text"))
+    assert list(made.continuations) == ["facts", "text"]
+    assert len(set(made.positions)) == len(made.facts) == 8
+    with pytest.raises(LocretError, match="or leave repeat out where the filler is written without blanks"):
+        build_passage(TOKENIZER, filler, 4000, 0)
+
+
+@pytest.mark.parametrize("name", ["facts", "repeat", "text"])
+def test_what_else_is_wanted_changes_nothing(name: str) -> None:
+    alone = build_passage(TOKENIZER, FILLER, 4000, 1, facts=4, wanted=(name,))
+    assert alone.ids == passage(1).ids
+    assert alone.continuations == {name: passage(1).continuations[name]}
+
+
+def test_a_filler_that_is_shorter_than_a_document_is_refused() -> None:
+    tokens = len(FILLER.encode(TOKENIZER).ids)
+    assert build_passage(TOKENIZER, FILLER, tokens - TEXT_TOKENS, 0)
+    with pytest.raises(
+        LocretError, match=rf"has {tokens} tokens, .* takes {tokens + 1}: give a longer one or a smaller"
+    ):
+        build_passage(TOKENIZER, FILLER, tokens - TEXT_TOKENS + 1, 0)
+
+
 def test_places_do_not_overlap_while_there_are_enough() -> None:
     filler = EncodedFiller(range(10_000), list(range(0, 10_000, 9)))
     begins = [filler.starts[place_of(filler, 900, index)] for index in range(10)]
@@ -124,7 +149,9 @@ def test_bad_input() -> None:
         passage(length=200)
     with pytest.raises(LocretError, match="facts is 0: give 1 to"):
         build_passage(TOKENIZER, FILLER, 1000, 0, facts=0)
+    with pytest.raises(LocretError, match="unknown continuation 'fact': choose from facts, repeat, text"):
+        build_passage(TOKENIZER, FILLER, 1000, 0, wanted=("fact",))
     with pytest.raises(LocretError, match="--chat needs a tokenizer with a chat template"):
         build_passage(TOKENIZER, FILLER, 1000, 0, chat=True)
-    with pytest.raises(LocretError, match="no sentence of the document has 80 words behind it"):
+    with pytest.raises(LocretError, match=r"no sentence of the document has 80 words, .*: give a greater length"):
         passage(length=350)

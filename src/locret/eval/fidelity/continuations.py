@@ -62,7 +62,7 @@ def repeated(tokenizer: Any, turns: Turns, document: str, facts: Sequence[Needle
     """A request to repeat a passage that begins with some words, and the passage; what follows the words is measured.
 
     Raises:
-        LocretError: the document is too short.
+        LocretError: the document is too short, or has no blanks between its words.
     """
     given, rest = _passage(document, [fact.sentence for fact in facts], rng)
     request = f'{turns.question}Repeat word for word the passage of the text above that begins with "{given}".'
@@ -100,7 +100,10 @@ def _passage(document: str, avoided: Sequence[str], rng: random.Random) -> tuple
     rng.shuffle(places)
     passages = [words for at in places if len(words := document[at:].split(" ", REPEAT_WORDS)) > REPEAT_WORDS]
     if not passages:
-        raise LocretError(f"no sentence of the document has {REPEAT_WORDS} words behind it: give a greater length")
+        raise LocretError(
+            f"no sentence of the document has {REPEAT_WORDS} words, parted by blanks, behind it: give a greater "
+            f"length, or leave {REPEAT} out where the filler is written without blanks"
+        )
     parted = [(" ".join(words[:GIVEN_WORDS]), " ".join(words[GIVEN_WORDS:-1])) for words in passages]
 
     def faults(one: tuple[str, str]) -> tuple[bool, int]:

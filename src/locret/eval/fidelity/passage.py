@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import random
 from bisect import bisect_left
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from locret.errors import LocretError
-from locret.eval.fidelity.continuations import TEXT_TOKENS, Continuation, answered, going_on, repeated
+from locret.eval.fidelity.continuations import NAMES, TEXT_TOKENS, Continuation, answered, going_on, repeated
 from locret.eval.fidelity.facts import FACTS, draw_facts
 from locret.eval.haystack import EncodedFiller, Filler, insert, plain_ids
 from locret.eval.needles import Needle
@@ -25,7 +25,8 @@ class ForcedPassage:
     Attributes:
         index: which of all documents of this length.
         ids: what is read: the BOS token or the beginning of a chat, and the document.
-        continuations: "facts", "repeat" and "text", each to be put on the document itself.
+        continuations: "facts", "repeat" and "text", or those of them that were wanted, each to be put on the document
+            itself.
         facts: hidden in it, in the order in which they are asked for.
         positions: where their sentences begin, in tokens of `ids`.
     """
@@ -38,7 +39,13 @@ class ForcedPassage:
 
 
 def build_passage(
-    tokenizer: Any, filler: Filler, length: int, index: int, chat: bool = False, facts: int = FACTS
+    tokenizer: Any,
+    filler: Filler,
+    length: int,
+    index: int,
+    chat: bool = False,
+    facts: int = FACTS,
+    wanted: Collection[str] = NAMES,
 ) -> ForcedPassage:
     """Make a document of exactly `length` tokens, what stands before it not counted, and its continuations.
 
@@ -50,10 +57,15 @@ def build_passage(
             overlap as long as it has place for them.
         chat: whether the document stands in the user's turn of the tokenizer's chat template.
         facts: how many are hidden.
+        wanted: names of continuations to be made; "repeat" alone needs text with blanks between its words.
 
     Raises:
-        LocretError: the document is too short for the facts, or a chat is wanted of a tokenizer that has none.
+        LocretError: the document is too short for the facts or the filler for the document, no passage can be repeated,
+            a continuation is unknown, or a chat is wanted of a tokenizer that has none.
     """
+    for name in wanted:
+        if name not in NAMES:
+            raise LocretError(f"unknown continuation {name!r}: choose from {', '.join(NAMES)}")
     rng = random.Random(f"fidelity/{length}/{index}")
     turns = turns_of(tokenizer, chat)
     needles = draw_facts(facts, rng)
@@ -65,18 +77,23 @@ def build_passage(
             f"{-(-4 * (length - room) // 3)}"
         )
     encoded = filler.encode(tokenizer)
+    if length + TEXT_TOKENS > len(encoded.ids):
+        raise LocretError(
+            f"the filler has {len(encoded.ids)} tokens, a document with what follows it takes {length + TEXT_TOKENS}: "
+            "give a longer one or a smaller length"
+        )
     text, cuts = encoded.take(place_of(encoded, length + TEXT_TOKENS, index), room + TEXT_TOKENS)
     before = [cut for cut in cuts if cut <= room]
     body, begins = insert(text[:room], before, sentences, [rng.random() for _ in needles], rng)
-    made = (
-        answered(tokenizer, turns, needles),
-        repeated(tokenizer, turns, tokenizer.decode(body, skip_special_tokens=True), needles, rng),
-        going_on(text[room:]),
+    makers = (
+        lambda: answered(tokenizer, turns, needles),
+        lambda: repeated(tokenizer, turns, tokenizer.decode(body, skip_special_tokens=True), needles, rng),
+        lambda: going_on(text[room:]),
     )
     return ForcedPassage(
         index=index,
         ids=(*turns.head, *body),
-        continuations={one.name: one for one in made},
+        continuations={name: make() for name, make in zip(NAMES, makers, strict=True) if name in wanted},
         facts=tuple(needles),
         positions=tuple(len(turns.head) + begin for begin in begins),
     )

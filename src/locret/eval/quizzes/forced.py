@@ -38,7 +38,7 @@ class ForcedQuiz:
         cell = self.cell
         for number in range(cell.samples):
             index = cell.seed * cell.samples + number
-            made = build_passage(self.tokenizer, self.filler, cell.length, index, cell.chat)
+            made = build_passage(self.tokenizer, self.filler, cell.length, index, cell.chat, wanted=(cell.task,))
             continuation = made.continuations[cell.task]
             yield Passage(number, made.ids, (Question(str(number), continuation.ids, continuation),))
 
