@@ -40,6 +40,7 @@ from recipes.smollm2.oracle import oracle
 
 HERE = Path(__file__).parent
 CONFIG = json.loads((HERE / "exhibit.json").read_text(encoding="utf-8"))
+LINES = HERE / "results" / "exhibit.jsonl.gz"  # of all runs so far (`tables --runs` gathers them)
 ORACLE, PRESS = "oracle", "kvpress:"
 
 
@@ -190,7 +191,8 @@ def run(
     out.mkdir(parents=True, exist_ok=True)
     name = "-".join([f"exhibit-{shard.index}-of-{shard.count}", *only]).replace(":", "")  # a file for each process
     file = LineFile(out / f"{name}.jsonl")
-    done = {key(line) for path in out.glob("exhibit-*.jsonl") for line in read_lines(path)}
+    earlier = [path for path in (LINES, *out.glob("exhibit-*.jsonl")) if path.exists()]
+    done = {key(line) for path in earlier for line in read_lines(path)}
     for name in parts:
         mine = [one for one in entries(CONFIG["parts"][name]) if one.document % shard.count == shard.index]
         wanted = [one for one in mine if not only or one.contestant in only]

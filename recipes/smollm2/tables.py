@@ -17,11 +17,10 @@ import numpy as np
 from locret.eval.intervals import drawn_interval
 from locret.eval.plots.canvas import new_figure, row_of_axes, save
 from locret.files import write_text_whole, write_whole
-from recipes.smollm2.exhibit import CONFIG, key, pins_of, read_lines
+from recipes.smollm2.exhibit import CONFIG, LINES, key, pins_of, read_lines
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
-LINES = HERE / "results" / "exhibit.jsonl.gz"
 DOCUMENT, README = ROOT / "docs" / "real-models.md", ROOT / "README.md"
 PICTURE = ROOT / "docs" / "assets" / "smollm2.png"
 TASKS = {"facts": "facts", "repeat": "a passage repeated", "text": "the text goes on"}
