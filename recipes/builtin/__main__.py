@@ -11,7 +11,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from recipes.builtin.heads import CONTEXTS, LENGTH, SEEDS, folder_of
+from recipes.builtin.heads import CONTEXTS, LENGTH
+from recipes.seeds import SEEDS, folder_of
 
 BESIDE = Path(__file__).parents[3] / "shared" / "data" / "text" / "books_train.jsonl.gz"
 
