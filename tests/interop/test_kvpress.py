@@ -15,6 +15,7 @@ from transformers import DynamicCache, Phi3Config, Phi3ForCausalLM
 import locret
 from locret.errors import LocretError
 from locret.interop import kvpress as interop
+from locret.interop import presses
 from locret.interop.press_policy import PressPolicy
 from locret.models.families import attention_modules
 from tests.conftest import tiny_llama
@@ -94,20 +95,20 @@ def test_without_kvpress(monkeypatch: pytest.MonkeyPatch, use: Callable[[], obje
     def nothing(name: str) -> str:
         raise importlib.metadata.PackageNotFoundError(name)
 
-    monkeypatch.setattr(interop, "version", nothing)
+    monkeypatch.setattr(presses, "version", nothing)
     monkeypatch.delitem(sys.modules, "locret.interop.locret_press", raising=False)
     with pytest.raises(LocretError, match=r"kvpress is not installed: pip install 'locret\[kvpress\]'"):
         use()
 
 
 def test_without_what_kvpress_imports(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(interop, "version", lambda name: interop.TESTED)
+    monkeypatch.setattr(presses, "version", lambda name: presses.TESTED)
     monkeypatch.setitem(sys.modules, "kvpress", None)
     with pytest.raises(LocretError, match=r"kvpress cannot be imported .*: pip install 'locret\[kvpress\]'"):
         interop.load_kvpress()
 
 
 def test_another_version_of_kvpress(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(interop, "version", lambda name: "9.9.9")
+    monkeypatch.setattr(presses, "version", lambda name: "9.9.9")
     with pytest.raises(LocretError, match=r"kvpress 9\.9\.9 was never tried with locret, 0\.5\.5 was"):
         interop.load_kvpress()

@@ -10,8 +10,8 @@ from locret.cache.budget import Budget
 from locret.engine import Method, parse
 from locret.errors import LocretError
 from locret.eval.reading import Combined, Compared
-from locret.interop.kvpress import PREFIX, get_press
 from locret.interop.press_policy import PressPolicy
+from locret.interop.presses import PREFIX, get_press
 from locret.models.heads import RetainingHeads
 from locret.models.loading import load_model
 from locret.policies import Policy, get_policy, policy_options

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from locret.interop.kvpress import load_kvpress, supply_cache_position
+from locret.interop.presses import load_kvpress, supply_cache_position
 from locret.models.families import family_of, shapes_of
 from locret.models.heads import RetainingHeads
 

@@ -22,7 +22,7 @@ from locret.engine.decode import Transcript, decode, stop_tokens
 from locret.engine.detokenize import Detokenizer
 from locret.engine.sampling import Sampling
 from locret.errors import LocretError
-from locret.interop.kvpress import PREFIX, get_press, supply_cache_position
+from locret.interop.presses import PREFIX, get_press, supply_cache_position
 from locret.models.families import attention_modules
 
 
