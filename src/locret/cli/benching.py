@@ -22,7 +22,7 @@ from locret.cache.budget import Budget
 from locret.cli.common import Output
 from locret.cli.loading import Loaded, load
 from locret.cli.progress import reading_bar
-from locret.errors import LocretError
+from locret.errors import LocretError, first_line
 from locret.eval.table import human_bytes
 from locret.models.families import text_config
 from locret.models.loading import DTYPES, auto_dtype
@@ -54,9 +54,8 @@ def _at_random(name: str, dtype: str, device: str, seed: int) -> Loaded:
     try:
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:  # AssertionError: torch without CUDA
-        reason = str(error).splitlines()[0]
         raise LocretError(
-            f"device is {device!r} ({reason}): give auto, cpu, cuda, or one of several as cuda:1"
+            f"device is {device!r} ({first_line(error)}): give auto, cpu, cuda, or one of several as cuda:1"
         ) from error
     precision: Any = auto_dtype(config, torch.device(device).type == "cuda") if dtype == "auto" else DTYPES[dtype]
     return Loaded(random_model(config, precision, device, seed), None, None)

@@ -18,7 +18,7 @@ from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from locret.cache.budget_cache import BudgetCache
 from locret.cache.passes import with_positions
-from locret.errors import LocretError
+from locret.errors import LocretError, first_line
 from locret.models.families import decoder_of, text_config
 from locret.models.placement import devices_of, input_device
 from locret.models.rope import freeze, thaw
@@ -94,9 +94,8 @@ class StaticDecoder:
                 with torch.cuda.graph(graph):
                     self._pass()
             except RuntimeError as error:  # something in the model waits for a value, as a choice of experts may
-                reason = str(error).splitlines()[0]
                 raise LocretError(
-                    f"this model's pass cannot be recorded as a CUDA graph ({reason}): leave static=False"
+                    f"this model's pass cannot be recorded as a CUDA graph ({first_line(error)}): leave static=False"
                 ) from error
         self.graph = graph
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from huggingface_hub import HfApi
 
-from locret.errors import LocretError
+from locret.errors import LocretError, first_line
 from locret.models.card import Card
 from locret.models.heads_io import CONFIG, FILES, README, save_heads
 
@@ -40,10 +40,9 @@ def push_heads(
     except LocretError:
         raise
     except Exception as error:  # besides the hub's own errors, whatever the network library raises
-        reason = next(iter(str(error).strip().splitlines()), "") or type(error).__name__
         raise LocretError(
-            f"retaining heads could not be pushed to {repo_id!r} ({reason}): check the id, the network, and that you "
-            "are logged in with the right to write there (`hf auth login`)"
+            f"retaining heads could not be pushed to {repo_id!r} ({first_line(error)}): check the id, the "
+            "network, and that you are logged in with the right to write there (`hf auth login`)"
         ) from error
     return str(repository)
 

@@ -15,7 +15,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from locret.errors import LocretError
+from locret.errors import LocretError, first_line
 
 PICKLES = (".bin", ".pt", ".pth")
 
@@ -102,9 +102,8 @@ class PickleFile:
                     f"{self.path} holds Python objects ({refused[1]}), which could run any code and are not loaded: "
                     "save a plain state dict of tensors, best as .safetensors"
                 ) from error
-            reason = next(iter(str(error).strip().splitlines()), "") or type(error).__name__
             raise LocretError(
-                f"{self.path} is missing, damaged, or no state dict of torch.save ({reason}): fetch it again"
+                f"{self.path} is missing, damaged, or no state dict of torch.save ({first_line(error)}): fetch it again"
             ) from error
         if not isinstance(loaded, Mapping):
             raise LocretError(f"{self.path} holds a {type(loaded).__name__}: a state dict, name -> tensor, is expected")

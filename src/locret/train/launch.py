@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from accelerate import Accelerator
 
-from locret.errors import LocretError
+from locret.errors import LocretError, first_line
 
 
 def make_accelerator(device: str = "auto") -> Accelerator:
@@ -28,9 +28,8 @@ def make_accelerator(device: str = "auto") -> Accelerator:
             torch.cuda.set_device(wanted)
         accelerator = Accelerator(cpu=device == "cpu")
     except (RuntimeError, AssertionError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
         raise LocretError(
-            f"device {device!r} cannot be used here ({reason}): give auto, cpu, cuda or cuda:0"
+            f"device {device!r} cannot be used here ({first_line(error)}): give auto, cpu, cuda or cuda:0"
         ) from error
     if wanted is not None and wanted.type != accelerator.device.type:
         raise LocretError(f"device {device!r} is not here, only {accelerator.device.type!r}: give --device auto")
