@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from huggingface_hub import ModelCard
 from huggingface_hub.utils import HFValidationError
 
@@ -27,10 +28,11 @@ CARD = Card(
     licence="apache-2.0",
     notes="Trained for 3000 steps.",
 )
+CONFIG = tiny_heads(tiny_llama()).config
 
 
 def test_a_card_tells_all_there_is() -> None:
-    card = make_card(tiny_heads(tiny_llama()), CARD, "owner/heads")
+    card = make_card(CONFIG, torch.float32, CARD, "owner/heads")
     assert card.data.to_dict() == {
         "base_model": "meta-llama/Llama-3.1-8B-Instruct",
         "datasets": ["Yukang/LongAlpaca-12k"],
@@ -59,7 +61,7 @@ def test_a_card_tells_all_there_is() -> None:
 
 def test_a_card_of_nothing_but_heads() -> None:
     heads = locret.RetainingHeads.from_config(tiny_llama().config, width=8, fingerprint=(0.5, 0.25))
-    card = make_card(heads, Card(results=[{"bench": "x", "value": 1.5}]), "folder/heads")
+    card = make_card(heads.config, torch.float32, Card(results=[{"bench": "x", "value": 1.5}]), "folder/heads")
     assert card.data.to_dict().keys() == {"library_name", "tags"}
     for expected in (
         "a llama model",
@@ -72,7 +74,7 @@ def test_a_card_of_nothing_but_heads() -> None:
 
 
 def test_the_code_of_a_card_is_valid() -> None:
-    code = make_card(tiny_heads(tiny_llama()), CARD, "owner/heads").text.split("```python\n")[1].split("```")[0]
+    code = make_card(CONFIG, torch.float32, CARD, "owner/heads").text.split("```python\n")[1].split("```")[0]
     compile(code, "card", "exec")
     settings = next(line for line in code.splitlines() if line.startswith("budget = "))
     assert eval(settings.removeprefix("budget = "), {"locret": locret}).size == 6000

@@ -127,6 +127,13 @@ def test_files_that_do_not_belong_together_are_refused(folder: Path) -> None:
         locret.RetainingHeads.from_pretrained(folder)
 
 
+def test_an_activation_that_is_not_known_is_refused(folder: Path) -> None:
+    config = json.loads((folder / "heads.json").read_text())
+    (folder / "heads.json").write_text(json.dumps({**config, "activation": "sillu"}))
+    with pytest.raises(locret.LocretError, match=r"activation is 'sillu': transformers has .*silu"):
+        locret.RetainingHeads.from_pretrained(folder)
+
+
 def test_a_folder_without_heads_and_a_wrong_name_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(locret.LocretError, match=r"holds no retaining heads: heads\.json"):
         locret.RetainingHeads.from_pretrained(tmp_path)

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import torch
 from huggingface_hub import ModelCard, ModelCardData
 from huggingface_hub.utils import HFValidationError, validate_repo_id
 
-if TYPE_CHECKING:
-    from locret.models.heads import RetainingHeads
+from locret.models.heads_config import HeadsConfig
 
 TAGS = ["locret", "retaining-heads", "kv-cache", "long-context"]
 PAPER = "https://arxiv.org/abs/2410.01805"
@@ -38,15 +38,16 @@ class Card:
     notes: str = ""
 
 
-def make_card(heads: RetainingHeads, card: Card, place: str) -> ModelCard:
+def make_card(config: HeadsConfig, dtype: torch.dtype, card: Card, place: str) -> ModelCard:
     """The text of a card, with its metadata for the hub.
 
     Args:
-        heads: whose sizes and objective are told.
+        config: of the heads, whose sizes and objective are told.
+        dtype: of their weights.
         card: what else there is to tell.
         place: where the heads will be loaded from, a hub id or a folder.
     """
-    name = card.backbone or f"a {heads.config.model_type} model"
+    name = card.backbone or f"a {config.model_type} model"
     data = ModelCardData(
         base_model=card.backbone if is_hub_id(card.backbone) else None,
         datasets=[name for name in card.datasets if is_hub_id(name)] or None,
@@ -59,11 +60,11 @@ def make_card(heads: RetainingHeads, card: Card, place: str) -> ModelCard:
         f"One small MLP a layer that predicts which units of the KV cache will matter, so that {name} reads prompts of "
         f"any length in fixed memory (Locret, [arXiv 2410.01805]({PAPER})). The model itself is not changed, and is "
         "not in this repository.",
-        "## Heads\n\n" + _table(_facts(heads)),
-        "## Training\n\n" + _training(heads, card),
+        "## Heads\n\n" + _table(_facts(config, dtype)),
+        "## Training\n\n" + _training(config, card),
         "## Results\n\n" + (_table(_shown(card.results)) if card.results else "None were given."),
         "## Use\n\n" + _use(card, place),
-        "## Limits\n\n" + _limits(heads),
+        "## Limits\n\n" + _limits(config),
         f"## Licence\n\n{card.licence or 'Not stated.'}",
     ]
     return ModelCard(f"---\n{data.to_yaml()}\n---\n\n" + "\n\n".join(parts) + "\n")
@@ -78,23 +79,21 @@ def is_hub_id(name: str) -> bool:
     return "/" in name and not Path(name).exists()
 
 
-def _facts(heads: RetainingHeads) -> list[dict[str, Any]]:
-    config = heads.config
-    weights = list(heads.parameters())
+def _facts(config: HeadsConfig, dtype: torch.dtype) -> list[dict[str, Any]]:
     facts = {
         "model type": config.model_type,
         "layers": config.layers,
         "query heads, KV heads, head size": f"{config.q_heads}, {config.kv_heads}, {config.head_dim}",
         "width": config.width,
         "activation": config.activation,
-        "parameters": sum(weight.numel() for weight in weights),
-        "dtype": str(weights[0].dtype).removeprefix("torch."),
+        "parameters": config.parameters,
+        "dtype": str(dtype).removeprefix("torch."),
     }
     return [{"size": key, "value": value} for key, value in facts.items()]
 
 
-def _training(heads: RetainingHeads, card: Card) -> str:
-    objective = heads.config.objective
+def _training(config: HeadsConfig, card: Card) -> str:
+    objective = config.objective
     trained = f"Objective: `{objective}`; the backbone was frozen." if objective else "These heads are not trained."
     data = f"Data: {', '.join(card.datasets)}." if card.datasets else "Data: not stated."
     return "\n\n".join(part for part in (f"{trained} {data}", card.notes.strip()) if part)
@@ -122,10 +121,10 @@ locret generate --model {backbone} --heads {place} --document document.txt --que
 ```"""
 
 
-def _limits(heads: RetainingHeads) -> str:
+def _limits(config: HeadsConfig) -> str:
     checked = (
         "they carry a fingerprint of these weights and are refused on others."
-        if heads.config.fingerprint
+        if config.fingerprint
         else "they carry no fingerprint of these weights, so nothing will warn of others of the same shape."
     )
     return (

@@ -10,15 +10,16 @@ model from the hidden state that the projections are made of (`locret.models.fol
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from transformers.activations import ACT2FN
 
 from locret.errors import LocretError
+from locret.models.card import Card
 from locret.models.families import (
     Projections,
     Shapes,
@@ -30,44 +31,11 @@ from locret.models.families import (
 )
 from locret.models.fingerprint import same_backbone
 from locret.models.folding import can_fold, fold, versions
+from locret.models.heads_config import HeadsConfig
+from locret.models.heads_io import load_heads, save_heads
+from locret.models.hub import push_heads
 from locret.models.placement import compute_dtype, device_of
 from locret.models.products import few_columns
-
-if TYPE_CHECKING:
-    from locret.models.card import Card
-
-
-@dataclass(frozen=True, slots=True)
-class HeadsConfig:
-    """What a set of retaining heads was made for.
-
-    Attributes:
-        model_type: transformers' model type of the backbone.
-        layers, q_heads, kv_heads, head_dim: the backbone's attention sizes.
-        width: d_R, the hidden width of each head.
-        activation: name of the activation between fc1 and fc2.
-        objective: the label the heads were trained on; "" for heads that are not trained.
-        fingerprint: samples of the backbone's weights (`fingerprint_of`); empty where unknown.
-    """
-
-    model_type: str
-    layers: int
-    q_heads: int
-    kv_heads: int
-    head_dim: int
-    width: int = 1024
-    activation: str = "silu"
-    objective: str = ""
-    fingerprint: tuple[float, ...] = ()
-
-    def __post_init__(self) -> None:
-        if self.width < 1:
-            raise LocretError(f"width is {self.width}: a retaining head needs a width of at least 1")
-
-    @property
-    def shapes(self) -> Shapes:
-        """The backbone's attention sizes."""
-        return Shapes(self.layers, self.q_heads, self.kv_heads, self.head_dim)
 
 
 class RetainingHead(nn.Module):
@@ -156,9 +124,10 @@ class RetainingHeads(nn.Module):
         Raises:
             LocretError: nothing there, or the files are damaged; the message names the file and the fault.
         """
-        from locret.models.heads_io import load_heads
-
-        return load_heads(path)
+        config, tensors = load_heads(path)
+        heads = cls(config)
+        heads.load_state_dict(tensors)
+        return heads.to(next(iter(tensors.values())).dtype)
 
     def save_pretrained(self, folder: str | Path, card: Card | None = None) -> None:
         """Write `heads.safetensors` and `heads.json` into `folder`; a failure leaves what was there before.
@@ -167,9 +136,7 @@ class RetainingHeads(nn.Module):
             folder: is made if need be.
             card: what to tell in a README.md; without it none is written.
         """
-        from locret.models.heads_io import save_heads
-
-        save_heads(self, Path(folder), card)
+        save_heads(self.config, self.state_dict(), Path(folder), card)
 
     def push_to_hub(
         self, repo_id: str, card: Card | None = None, private: bool | None = None, token: str | None = None
@@ -188,9 +155,7 @@ class RetainingHeads(nn.Module):
         Raises:
             LocretError: no network, no right to write there, or the repository holds something else.
         """
-        from locret.models.hub import push_heads
-
-        return push_heads(self, repo_id, card, private, token)
+        return push_heads(self.config, self.state_dict(), repo_id, card, private, token)
 
     @property
     def active(self) -> int:

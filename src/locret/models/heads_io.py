@@ -3,41 +3,43 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from huggingface_hub import snapshot_download
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from locret.errors import LocretError
 from locret.files import text_writer, write_together
-from locret.models.heads import HeadsConfig, RetainingHeads
-
-if TYPE_CHECKING:
-    from locret.models.card import Card
+from locret.models.card import Card, make_card
+from locret.models.heads_config import HeadsConfig
 
 WEIGHTS, CONFIG, README = FILES = ("heads.safetensors", "heads.json", "README.md")
 FORMAT = 2  # 1 had fingerprints of four weights a layer, which are still checked
 
 
-def save_heads(heads: RetainingHeads, folder: Path, card: Card | None = None, place: str = "") -> None:
+def save_heads(
+    config: HeadsConfig, tensors: Mapping[str, Tensor], folder: Path, card: Card | None = None, place: str = ""
+) -> None:
     """Write all files or none; the configuration goes last, so a folder that has one is complete.
 
     Args:
-        heads: of any dtype, which is kept.
+        config: what the heads were made for.
+        tensors: their weights, of any dtype, which is kept.
         folder: is made if need be.
         card: what to tell in a README.md; without it none is written.
         place: the hub id that the card names, if it is not to be the folder.
     """
-    tensors = {name: tensor.detach().contiguous().cpu() for name, tensor in heads.state_dict().items()}
-    files = {folder / WEIGHTS: lambda path: save_file(tensors, path, metadata={"format": "pt"})}
+    plain = {name: tensor.detach().contiguous().cpu() for name, tensor in tensors.items()}
+    files = {folder / WEIGHTS: lambda path: save_file(plain, path, metadata={"format": "pt"})}
     if card is not None:
-        from locret.models.card import make_card
-
-        files[folder / README] = text_writer(str(make_card(heads, card, place or str(folder))))
-    files[folder / CONFIG] = text_writer(_as_json({"format": FORMAT, **asdict(heads.config)}))
+        dtype = next(iter(plain.values())).dtype
+        files[folder / README] = text_writer(str(make_card(config, dtype, card, place or str(folder))))
+    files[folder / CONFIG] = text_writer(_as_json({"format": FORMAT, **asdict(config)}))
     write_together(files)
 
 
@@ -54,8 +56,8 @@ def check_folder(folder: Path) -> None:
         raise LocretError(f"{folder} holds {foreign[0]}, which is no part of retaining heads: choose a new folder")
 
 
-def load_heads(path: str | Path) -> RetainingHeads:
-    """Read both files from a folder, or from the hub.
+def load_heads(path: str | Path) -> tuple[HeadsConfig, dict[str, Tensor]]:
+    """Read both files from a folder, or from the hub: what the heads were made for, and their weights by name.
 
     Raises:
         LocretError: they are missing, damaged, or do not fit each other.
@@ -66,8 +68,7 @@ def load_heads(path: str | Path) -> RetainingHeads:
         tensors = load_file(folder / WEIGHTS)
     except (OSError, SafetensorError) as error:
         raise LocretError(f"{folder / WEIGHTS} is missing, damaged or cut short ({error}): fetch it again") from error
-    heads = RetainingHeads(config)
-    expected = {name: tuple(tensor.shape) for name, tensor in heads.state_dict().items()}
+    expected = config.tensors
     found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     for name in sorted(expected.keys() | found.keys()):
         if expected.get(name) != found.get(name):
@@ -75,9 +76,7 @@ def load_heads(path: str | Path) -> RetainingHeads:
                 f"{folder / WEIGHTS}: {name} has shape {found.get(name)}, but {CONFIG} says {expected.get(name)}: "
                 "the two files do not belong together"
             )
-    heads.load_state_dict(tensors)
-    heads.to(next(iter(tensors.values())).dtype)
-    return heads
+    return config, tensors
 
 
 def find_heads(path: str | Path) -> Path:

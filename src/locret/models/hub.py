@@ -2,31 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
 
 from huggingface_hub import HfApi
+from torch import Tensor
 
 from locret.errors import LocretError, first_line
 from locret.models.card import Card
+from locret.models.heads_config import HeadsConfig
 from locret.models.heads_io import CONFIG, FILES, README, save_heads
-
-if TYPE_CHECKING:
-    from locret.models.heads import RetainingHeads
 
 HARMLESS = {*FILES, ".gitattributes", "LICENSE"}
 
 
 def push_heads(
-    heads: RetainingHeads,
+    config: HeadsConfig,
+    tensors: Mapping[str, Tensor],
     repo_id: str,
     card: Card | None = None,
     private: bool | None = None,
     token: str | None = None,
     message: str = "Upload retaining heads",
 ) -> str:
-    """Make a hub repository if there is none yet, and upload heads and model card (see `push_to_hub`)."""
+    """Make a hub repository if there is none yet, and upload heads and model card (`RetainingHeads.push_to_hub`)."""
     api = HfApi(token=token)
     try:
         repository = api.create_repo(repo_id, private=private, exist_ok=True)
@@ -35,7 +35,7 @@ def push_heads(
         # A card that somebody has written is worth more than one made of nothing but the sizes.
         shown = card or (None if README in present else Card())
         with TemporaryDirectory() as folder:
-            save_heads(heads, Path(folder), shown, place=repository.repo_id)
+            save_heads(config, tensors, Path(folder), shown, place=repository.repo_id)
             api.upload_folder(repo_id=repository.repo_id, folder_path=folder, commit_message=message)
     except LocretError:
         raise
