@@ -67,6 +67,21 @@ def write_together(files: Mapping[Path, Callable[[Path], object]]) -> None:
                 folder.rmdir()
 
 
+def check_writable(path: Path) -> None:
+    """Refuse a path to which no file can be written, before any work is done for it.
+
+    Raises:
+        LocretError: a folder is there, or nothing can be put where it would be; a full disk is not foreseen.
+    """
+    if path.is_dir():
+        raise LocretError(f"{path} is a folder: give the name of a file that is to be written")
+    nearest = next(folder for folder in path.absolute().parents if folder.exists())
+    if not nearest.is_dir():
+        raise LocretError(f"{path} cannot be written, as {nearest} is a file: choose another folder")
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise LocretError(f"{path} cannot be written, as nothing may be put into {nearest}: choose another folder")
+
+
 def _temporary_beside(path: Path) -> Path:
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     os.close(handle)

@@ -111,6 +111,7 @@ def train_heads(
     _check_same_step(trainer.step, folder, accelerator)
     if accelerator.is_main_process:
         folder.forget_after(trainer.step)
+    trainer.check_records()
     for report in trainer.run():
         if accelerator.is_main_process:
             folder.log(report)
