@@ -9,7 +9,7 @@ from locret.errors import LocretError
 
 def is_number(value: object) -> bool:
     """Whether a value is a real number, those of numpy included; True and False are none, though Python counts them."""
-    return isinstance(value, Real) and not isinstance(value, bool)
+    return not isinstance(value, bool) and isinstance(value, Real)
 
 
 def check_whole(name: str, value: object, least: int, most: int | None = None) -> None:
@@ -18,9 +18,10 @@ def check_whole(name: str, value: object, least: int, most: int | None = None) -
     Raises:
         LocretError: with the name, the value and the range.
     """
-    if not isinstance(value, Integral) or isinstance(value, bool):
+    if isinstance(value, bool) or not isinstance(value, Integral):
         raise LocretError(f"{name} is {value!r}: give a whole number of at least {least}")
-    if value < least:
-        raise LocretError(f"{name} is {value}: give at least {least}")
-    if most is not None and value > most:
-        raise LocretError(f"{name} is {value}: give at most {most}")
+    number = int(value)
+    if number < least:
+        raise LocretError(f"{name} is {number}: give at least {least}")
+    if most is not None and number > most:
+        raise LocretError(f"{name} is {number}: give at most {most}")

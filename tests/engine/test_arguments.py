@@ -134,10 +134,11 @@ def test_sampling_that_is_none_or_without_effect(settings: dict[str, Any], messa
         Sampling(**settings)
 
 
-def test_the_largest_seed_samples() -> None:
+@pytest.mark.parametrize("settings", [{"temperature": 2, "seed": 2**64 - 1}, {"temperature": 1, "top_k": np.int64(3)}])
+def test_whole_temperatures_and_numbers_of_numpy_are_numbers(settings: dict[str, Any]) -> None:
     reader = engine()
     session = reader.prefill(IDS)
-    assert len(reader.generate(session, 2, temperature=1.0, seed=2**64 - 1).token_ids) == 2
+    assert len(reader.generate(session, np.int64(2), **settings).token_ids) == 2
 
 
 def test_a_result_is_not_its_session() -> None:

@@ -28,8 +28,9 @@ def _check_true(cache: BudgetCache, length: int, answer: int) -> None:
     read = cache.tokens_seen + length
     if read + max(answer - 1, 0) <= cache.window:
         return
-    written = f" and an answer of up to {answer}" if answer else ""
-    shorter = "allow a shorter answer (max_new_tokens), shorten the prompt" if answer else "shorten the prompt"
+    answers = read <= cache.window  # else it does not help to write less
+    written = f" and an answer of up to {answer}" if answers else ""
+    shorter = "allow a shorter answer (max_new_tokens), shorten the prompt" if answers else "shorten the prompt"
     raise LocretError(
         f"{read} tokens{written} are more than the model's window of {cache.window}: "
         f'{shorter}, or use positions="compact", which reads any length'

@@ -44,27 +44,32 @@ class Sampling:
             raise LocretError(f"top_p is {self.top_p!r}: give a number above 0, at most 1")
         if self.seed is not None:
             check_whole("seed", self.seed, 0, LARGEST_SEED)
-        given = {name: getattr(self, name) for name in ("top_k", "top_p") if getattr(self, name) is not None}
-        for name, value in () if self.temperature else given.items():
-            raise LocretError(
-                f"{name} is {value} and temperature is 0 (greedy), which takes the likeliest token whatever {name} "
-                f"is: give a temperature above 0 as well, or leave {name} out"
-            )
+        if not self.temperature:
+            self._refuse_without_effect()
 
     def processors(self) -> LogitsProcessorList:
         """Processors of transformers, in the order `generate` applies them."""
         chosen = LogitsProcessorList()
         if self.temperature not in (0.0, 1.0):
-            chosen.append(TemperatureLogitsWarper(self.temperature))
+            chosen.append(TemperatureLogitsWarper(float(self.temperature)))
         if self.temperature and self.top_k is not None:
-            chosen.append(TopKLogitsWarper(self.top_k))
+            chosen.append(TopKLogitsWarper(int(self.top_k)))
         if self.temperature and self.top_p is not None:
             chosen.append(TopPLogitsWarper(self.top_p))
         return chosen
 
+    def _refuse_without_effect(self) -> None:
+        for name in ("top_k", "top_p"):
+            value = getattr(self, name)
+            if value is not None:
+                raise LocretError(
+                    f"{name} is {value} and temperature is 0 (greedy), which takes the likeliest token whatever {name} "
+                    f"is: give a temperature above 0 as well, or leave {name} out"
+                )
+
     def generator(self, device: torch.device) -> torch.Generator | None:
         """A seeded generator on `device`, or None for torch's own."""
-        return None if self.seed is None else torch.Generator(device).manual_seed(self.seed)
+        return None if self.seed is None else torch.Generator(device).manual_seed(int(self.seed))
 
     def choose(
         self, logits: Tensor, seen: Tensor, processors: LogitsProcessorList, generator: torch.Generator | None

@@ -190,10 +190,11 @@ def run_cells(
     reader: Reader, planned: Iterable[Cell], subject: Subject, results: ResultFile | None = None
 ) -> list[Row]:
     """Evaluate cells, in order; arguments as in `run_grid`. What can be known of all of them is checked before."""
-    planned, rows = list(planned), []
+    planned = list(planned)
     left = [cell for cell in planned if not (results and results.find(cell, subject))]
     for cell in {cell.documents: cell for cell in left}.values():
         reader.check(cell)
+    rows = []
     for cell in planned:
         row = results.find(cell, subject) if results else None
         resumed = row is not None
