@@ -12,6 +12,11 @@ def is_number(value: object) -> bool:
     return not isinstance(value, bool) and isinstance(value, Real)
 
 
+def is_whole(value: object) -> bool:
+    """Whether a value is a whole number, see `is_number`; 2.0 is none."""
+    return not isinstance(value, bool) and isinstance(value, Integral)
+
+
 def check_whole(name: str, value: object, least: int, most: int | None = None) -> None:
     """Refuse what is no whole number from `least` to `most`.
 

@@ -25,7 +25,7 @@ from locret.models.families import decoder_of, text_config
 from locret.models.placement import input_device
 from locret.models.token_ids import TokenIds, token_ids
 from locret.policies.base import Policy, QueryAware
-from locret.values import check_whole
+from locret.values import check_whole, is_whole
 
 Progress = Callable[[int, int], None]
 
@@ -101,7 +101,6 @@ class Engine:
         began = time.perf_counter()
         for name, count in (("answer_tokens", answer_tokens), ("later_tokens", later_tokens)):
             check_whole(name, count, 0)
-        check_whole("question_tokens", question_tokens, 0)
         if session is not None:
             _check_session(session)
         ids = self._ids(prompt, first=session is None)
@@ -109,9 +108,9 @@ class Engine:
             ids = torch.cat([torch.tensor([session.pending]), ids], dim=-1)
         if ids.numel() == 0:
             raise LocretError("the prompt is empty: give at least one token")
-        if question_tokens > (ids.shape[1] if session is None else 0):
+        if not is_whole(question_tokens) or not 0 <= question_tokens <= (ids.shape[1] if session is None else 0):
             raise LocretError(
-                f"question_tokens is {question_tokens}: give how many of the prompt's {ids.shape[1]} tokens belong to "
+                f"question_tokens is {question_tokens!r}: give how many of the prompt's {ids.shape[1]} tokens belong to "
                 "a question at its start, and none where a session goes on"
             )
         cache = self._new_cache(question_tokens) if session is None else session.cache.fork()
