@@ -108,7 +108,8 @@ class Engine:
             ids = torch.cat([torch.tensor([session.pending]), ids], dim=-1)
         if ids.numel() == 0:
             raise LocretError("the prompt is empty: give at least one token")
-        if not is_whole(question_tokens) or not 0 <= question_tokens <= (ids.shape[1] if session is None else 0):
+        most = ids.shape[1] if session is None else 0
+        if not is_whole(question_tokens) or not 0 <= question_tokens <= most:
             raise LocretError(
                 f"question_tokens is {question_tokens!r}: give how many of the prompt's {ids.shape[1]} tokens belong to "
                 "a question at its start, and none where a session goes on"
