@@ -111,8 +111,8 @@ class Engine:
         most = ids.shape[1] if session is None else 0
         if not is_whole(question_tokens) or not 0 <= question_tokens <= most:
             raise LocretError(
-                f"question_tokens is {question_tokens!r}: give how many of the prompt's {ids.shape[1]} tokens belong to "
-                "a question at its start, and none where a session goes on"
+                f"question_tokens is {question_tokens!r}: give how many of the prompt's {ids.shape[1]} tokens belong "
+                "to a question at its start, and none where a session goes on"
             )
         cache = self._new_cache(question_tokens) if session is None else session.cache.fork()
         cache.check_window(ids.shape[1], later_tokens, answer_tokens)
