@@ -131,8 +131,39 @@ class BudgetCache(Cache):
             raise LocretError("the cache is empty: read a prompt first")
         return positions.long().sort(dim=-1).values
 
+    @property
+    def frequencies(self) -> Tensor | None:
+        """Inverse frequencies [rotary_dim / 2] that LongRoPE is held at for this run; None for other models."""
+        return self.reading.frozen
+
+    def update(self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args: Any, **kwargs: Any) -> Any:
+        """Called by the model's attention: add the units of a pass to one layer, see `BudgetLayer.update`.
+
+        Raises:
+            LocretError: the hooks that prepare a pass are not on the model.
+        """
+        if not self.reading.under_way:
+            raise LocretError("the model's hooks are off, so nobody prepared this pass: call locret.attach(model)")
+        return super().update(key_states, value_states, layer_idx, *args, **kwargs)
+
+    def check_whole(self) -> None:
+        """Refuse to go on behind a pass that was broken off.
+
+        Raises:
+            LocretError: an exception or Ctrl-C ended a pass, so the layers have seen different numbers of tokens.
+        """
+        if self.reading.under_way:
+            raise LocretError(
+                f"a pass was broken off after {self.tokens_seen} tokens: make a new cache, or call reset()"
+            )
+
     def fork(self) -> BudgetCache:
-        """A second cache that goes on from here; neither changes the other. Tensors are shared until they differ."""
+        """A second cache that goes on from here; neither changes the other. Tensors are shared until they differ.
+
+        Raises:
+            LocretError: a pass was broken off.
+        """
+        self.check_whole()
         twin = BudgetCache.__new__(BudgetCache)
         twin.reading = replace(self.reading)
         twin.window, twin.budgeted, twin.assisted = self.window, self.budgeted, self.assisted
@@ -295,6 +326,5 @@ class BudgetCache(Cache):
 
     def reset(self) -> None:
         """Forget the prompt; budget and policy stay."""
-        reading = self.reading
-        reading.prompt_length = reading.pads = reading.next_slot = reading.frozen = None
+        self.reading.forget()
         super().reset()

@@ -77,8 +77,6 @@ class BudgetLayer(CacheLayerMixin):
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
         assert self.positions is not None and self.scores is not None
-        if self.scores.shape != self.positions.shape:  # a policy that scores after the pass was not called
-            raise LocretError("the model's hooks are off, so the last pass was not scored: call locret.attach(model)")
         new = key_states.shape[-2]
         if self.reading.pads is not None and self.storage.visible != self.storage.units:
             raise LocretError(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from typing import Any
 
 from torch import nn
@@ -11,16 +10,32 @@ from transformers import GenerationMixin
 PREPARE = "prepare_inputs_for_generation"
 
 
-def keep_cache_across_switch(model: nn.Module) -> None:
-    """Give this one model a preparation that leaves budgeted caches alone; others go through its class' own.
+class KeepsCache:
+    """A preparation that leaves budgeted caches alone; others go through the own one of the model's class.
 
-    The factors are frozen for a budgeted run (`locret.models.rope`), so nothing has to be read again.
+    The factors are held for a budgeted run (`locret.models.rope`), so nothing has to be read again.
     """
-    own: Any = getattr(type(model), PREPARE)
 
-    @functools.wraps(own)
-    def prepare(input_ids: Any, past_key_values: Any = None, **kwargs: Any) -> Any:
-        plain = GenerationMixin.prepare_inputs_for_generation if getattr(past_key_values, "is_budgeted", False) else own
-        return plain(model, input_ids, past_key_values=past_key_values, **kwargs)
+    def __init__(self, model: nn.Module) -> None:
+        self.model = model
 
-    model.__dict__[PREPARE] = prepare
+    @property
+    def __wrapped__(self) -> Any:
+        """What transformers reads the accepted arguments off."""
+        return getattr(type(self.model), PREPARE)
+
+    def __call__(self, input_ids: Any, past_key_values: Any = None, **kwargs: Any) -> Any:
+        """The arguments of the next pass."""
+        budgeted = getattr(past_key_values, "is_budgeted", False)
+        prepare = GenerationMixin.prepare_inputs_for_generation if budgeted else self.__wrapped__
+        return prepare(self.model, input_ids, past_key_values=past_key_values, **kwargs)
+
+
+def keep_cache_across_switch(model: nn.Module) -> None:
+    """Give this one model such a preparation."""
+    model.__dict__[PREPARE] = KeepsCache(model)
+
+
+def restore(model: nn.Module) -> None:
+    """Its class' own again."""
+    model.__dict__.pop(PREPARE, None)
