@@ -93,7 +93,8 @@ def read(method_name: str, length: int) -> dict[str, Any]:
     ids = torch.randint(MODEL["vocab_size"], (length,))
     engine.prefill(ids[:64])
     began = time.process_time()
-    known = [*model.parameters(), *model.buffers(), *heads.parameters(), *heads.buffers(), ids]
+    placed = heads.beside(model)
+    known = [*model.parameters(), *model.buffers(), *placed.parameters(), *placed.buffers(), ids]
     with torch.no_grad(), TensorPeak(known) as count:
         session = engine.prefill(ids)
     return {

@@ -69,8 +69,8 @@ def measure(shape: str, policy_name: str, positions: str, count_tensors: bool) -
     before = resident("VmRSS")
     engine, heads = engine_of(config, WIDTH)
     ids = torch.randint(config.vocab_size, (LENGTH,), generator=torch.Generator().manual_seed(0))
-    engine.policy.check(engine.model)  # folds the heads
-    weights = [*engine.model.parameters(), *((*heads.parameters(), *heads.buffers()) if heads else ())]
+    placed = heads.beside(engine.model) if heads else None  # folds them
+    weights = [*engine.model.parameters(), *((*placed.parameters(), *placed.buffers()) if placed else ())]
     if count_tensors:
         with torch.no_grad(), TensorPeak([*weights, *engine.model.buffers()]) as count:
             session = engine.prefill(ids)

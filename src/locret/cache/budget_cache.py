@@ -24,7 +24,7 @@ from locret.errors import LocretError
 from locret.models.families import Projections, budgeted_layers, text_config
 from locret.models.queries import Queries
 from locret.models.rope import LongRope, layer_frequencies
-from locret.policies.base import Policy
+from locret.policies.base import HasWeights, Policy
 
 
 class BudgetCache(Cache):
@@ -67,6 +67,8 @@ class BudgetCache(Cache):
         empty = fitting_storage(storage, policy, budget)
         attach(model)
         policy.check(model)
+        if isinstance(policy, HasWeights):
+            policy = policy.beside(model)
         rotations = tuple(Rotation(frequencies) for frequencies in layer_frequencies(model))
         self.reading = Reading(policy, budget, rotations, prompt_length)
         self.total_length = total_length

@@ -146,7 +146,7 @@ def profiles(
         policy = contestant.engine.policy.name
         ideal = roofline(
             sizes, machine, len(ids), budget, policy=policy, element=dtype.itemsize,
-            heads=loaded.heads.active if policy in USES_HEADS else 0,
+            heads=loaded.heads.beside(loaded.model).active if policy in USES_HEADS else 0,
         )  # fmt: skip
         seconds = measured[contestant.name].median("prefill_seconds") or 0.0
         parts = profile_reading(contestant, ids, device)

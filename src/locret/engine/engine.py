@@ -93,6 +93,7 @@ class Engine:
         """
         began = time.perf_counter()
         ids = self._ids(prompt, first=session is None)
+        answer = session is not None and ids.numel() == 0 and len(session.pending) == 1  # its last token is to be read
         if session is not None and session.pending:
             ids = torch.cat([torch.tensor([session.pending]), ids], dim=-1)
         if not 0 <= question_tokens <= (ids.shape[1] if session is None else 0):
@@ -102,7 +103,8 @@ class Engine:
             )
         cache = self._new_cache(question_tokens) if session is None else session.cache.fork()
         cache.check_window(ids.shape[1])
-        cache.begin_turn(ids.shape[1])
+        if not answer:
+            cache.begin_turn(ids.shape[1])
         if session is None and answer_tokens:
             cache.total_length = ids.shape[1] + answer_tokens
         logits = self._read(cache, ids, progress)
