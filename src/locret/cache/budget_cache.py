@@ -191,6 +191,16 @@ class BudgetCache(Cache):
         """Say that the next `length` tokens are a prompt, so that its last chunk and local tail are known."""
         self.reading.prompt_length = self.tokens_seen + length
 
+    def expect_turn(self, length: int) -> None:
+        """`begin_turn` for a prompt that `generate` passes whole, unless more is known.
+
+        Prompts of assisted generation come with candidates for what follows them, and a prompt of known length may be
+        passed in several calls.
+        """
+        known = self.reading.prompt_length
+        if length and not self.assisted and (known is None or known <= self.tokens_seen):
+            self.begin_turn(length)
+
     def plan(self, length: int) -> list[int]:
         """In which pieces the next `length` tokens are to be read."""
         seen, reading = self.tokens_seen, self.reading

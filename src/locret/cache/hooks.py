@@ -12,7 +12,7 @@ from torch import nn
 from torch.utils.hooks import RemovableHandle
 
 from locret.cache.passes import padding_of, with_positions
-from locret.cache.prepare import keep_cache_across_switch, restore
+from locret.cache.prepare import prepare_here, restore
 from locret.cache.ragged import read_rows, replayed
 from locret.cache.surprise import note_output_layer, surprise_of
 from locret.errors import LocretError
@@ -36,8 +36,7 @@ def attach(model: nn.Module) -> None:
     attach_taps(model)
     note_output_layer(model)
     attach_once(model, PASSES, lambda: _register(model))
-    if switch_point(model.config) is not None:
-        keep_cache_across_switch(model)
+    prepare_here(model)
 
 
 def _register(model: nn.Module) -> Iterator[RemovableHandle]:
