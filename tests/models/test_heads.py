@@ -155,3 +155,34 @@ def test_no_space_while_saving_leaves_what_was_there(folder: Path, monkeypatch: 
     ):
         heads_of(tiny_llama(seed=3)).save_pretrained(folder)
     assert {p.name: p.read_bytes() for p in folder.iterdir()} == before
+
+
+def test_heads_are_copied_for_a_model_and_stay_as_they_are() -> None:
+    model = tiny_llama()
+    low = tiny_llama().to(torch.bfloat16)
+    heads = locret.RetainingHeads.from_config(model.config, width=16)
+    before = {name: tensor.clone() for name, tensor in heads.state_dict().items()}
+    policy, budget = locret.get_policy("locret", heads=heads), locret.Budget(size=24, chunk=32, local=4)
+    ids = torch.randint(1, 97, (1, 100))
+    engine = locret.Engine(model, policy=policy, budget=budget)
+    session = engine.prefill(ids)
+    locret.Engine(low, policy=policy, budget=budget).prefill(ids)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in heads.state_dict().items())
+    assert heads.layers[0].fc1.weight.dtype == torch.float32
+    assert heads.layers[0].folded is None
+    assert torch.equal(engine.prefill(ids).logits, session.logits)
+    engine.prefill(ids[:, :3], session)
+
+
+def test_what_fits_is_shared_and_what_was_trained_on_is_copied_again() -> None:
+    model, low = tiny_llama(), tiny_llama().to(torch.bfloat16)
+    heads = locret.RetainingHeads.from_config(model.config, width=16)
+    assert heads.beside(model) is heads.beside(model)
+    assert heads.beside(model).layers[0].fc1.weight.data_ptr() == heads.layers[0].fc1.weight.data_ptr()
+    stale = heads.beside(low)
+    with torch.no_grad():
+        heads.layers[0].fc2.weight.add_(1.0)
+    assert heads.beside(low) is not stale
+    torch.testing.assert_close(
+        heads.beside(low).layers[0].fc2.weight.float(), heads.layers[0].fc2.weight, rtol=1e-2, atol=1e-2
+    )

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
@@ -141,13 +142,28 @@ def _implementation(config: Any) -> str:
     return names[-1] if names else _lent[id(config)].own
 
 
-def chosen_attention(module: nn.Module, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor | None]:
+def chosen_attention(
+    module: nn.Module, query: Tensor, key: Tensor, value: Tensor, *args: Any, **kwargs: Any
+) -> tuple[Tensor, Tensor | None]:
     """An attention function in transformers' sense: the one that this thread has chosen, or the model's own."""
+    if id(module.config) in _chosen.names:
+        query, key, value = _alike(query, key, value)
     # Eager attention is no entry of transformers' table: every modelling file has a function of this name.
     eager = vars(sys.modules[type(module).__module__]).get("eager_attention_forward")
     function = ALL_ATTENTION_FUNCTIONS.get_interface(_implementation(module.config), eager)
-    output: tuple[Tensor, Tensor | None] = function(module, *args, **kwargs)
+    output: tuple[Tensor, Tensor | None] = function(module, query, key, value, *args, **kwargs)
     return output
+
+
+def _alike(query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The three in one precision: that of `torch.autocast`, or of the queries.
+
+    Autocast sees to it for `scaled_dot_product_attention` alone. It leaves queries and keys in another precision than
+    values, as rotary embedding is computed in fp32, and a session read under it may go on without.
+    """
+    kind = query.device.type
+    dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else query.dtype
+    return query.to(dtype), key.to(dtype), value.to(dtype)
 
 
 def chosen_mask(*args: Any, config: Any, **kwargs: Any) -> Any:

@@ -22,6 +22,7 @@ from locret.cache.sliding import fork_sliding, sliding_bytes, stack_sliding
 from locret.cache.storage import Storage
 from locret.errors import LocretError
 from locret.models.families import Projections, budgeted_layers, text_config
+from locret.models.placement import own_precision
 from locret.models.queries import Queries
 from locret.models.rope import LongRope, layer_frequencies
 from locret.policies.base import HasWeights, Policy
@@ -138,6 +139,7 @@ class BudgetCache(Cache):
         """Inverse frequencies [rotary_dim / 2] that LongRoPE is held at for this run; None for other models."""
         return self.reading.frozen
 
+    @torch.compiler.disable
     def update(self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args: Any, **kwargs: Any) -> Any:
         """Called by the model's attention: add the units of a pass to one layer, see `BudgetLayer.update`.
 
@@ -146,7 +148,10 @@ class BudgetCache(Cache):
         """
         if not self.reading.under_way:
             raise LocretError("the model's hooks are off, so nobody prepared this pass: call locret.attach(model)")
-        return super().update(key_states, value_states, layer_idx, *args, **kwargs)
+        # Under autocast keys come in another precision than values; attention would cast them, too.
+        keys = key_states.to(value_states.dtype)
+        with own_precision(keys.device):
+            return super().update(keys, value_states, layer_idx, *args, **kwargs)
 
     def check_whole(self) -> None:
         """Refuse to go on behind a pass that was broken off.
@@ -303,8 +308,9 @@ class BudgetCache(Cache):
         """
         if self.reading.policy.scores_after_pass:
             values = surprise()
-            for i in self.budgeted:
-                self.layers[i].score_and_cut(self.layers[i].read()[0], values)
+            with own_precision(values.device):
+                for i in self.budgeted:
+                    self.layers[i].score_and_cut(self.layers[i].read()[0], values)
 
     def get_query_offset(self, layer_idx: int = 0) -> int:
         """Where the new queries stand among the stored units (not among the seen tokens)."""

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Any, NoReturn
 
 import torch
 from torch import Tensor
@@ -139,6 +139,18 @@ class FilePiece:
     def __post_init__(self) -> None:
         weakref.finalize(self, _remove, self.path, os.getpid())
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> FilePiece:
+        """Itself, as it is never written again."""
+        return self
+
+    def __reduce__(self) -> NoReturn:
+        """The file goes when this process does.
+
+        Raises:
+            LocretError: always.
+        """
+        raise LocretError(f"the units in {self.path} belong to this process and cannot be pickled: use storage 'dense'")
+
     @property
     def units(self) -> int:
         """Units per KV head."""
@@ -195,7 +207,7 @@ class Files:
 
 def make_disk(parent: Path | None = None) -> Callable[[], Offloaded]:
     """A maker of empty storages whose files are below `parent`, for `BudgetCache(storage=...)`."""
-    return lambda: Offloaded(Files(parent))
+    return functools.partial(Offloaded, Files(parent))
 
 
 register_storage("disk")(make_disk())

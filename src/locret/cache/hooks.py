@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 
@@ -55,6 +56,7 @@ def detach(model: nn.Module) -> None:
     restore(model)
 
 
+@torch.compiler.disable
 def _before_decoder(
     decoder: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
@@ -98,6 +100,7 @@ def _prepared(decoder: nn.Module, cache: BudgetCache, kwargs: dict[str, Any]) ->
     return piece_kwargs
 
 
+@torch.compiler.disable
 def _after_decoder(decoder: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
     hold(decoder, None)
     cache: Any = kwargs.get("past_key_values")

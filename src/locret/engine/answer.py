@@ -132,7 +132,9 @@ class Answer:
             cache, logits, read = self.cache, self.logits, len(self.tokens) - 1
         else:  # the answer is not in the cache, or nobody knows how much of it: it is read when the session goes on
             cache, logits, read = self.session.cache.fork(), self.session.logits, 0
-        seen = torch.cat([self.session.token_ids, torch.tensor([self.tokens[:read]], dtype=torch.long)], dim=-1)
+        seen = torch.cat(
+            [self.session.token_ids, torch.tensor([self.tokens[:read]], dtype=torch.long, device="cpu")], dim=-1
+        )
         after = Session(cache, logits, seen, self.session.prefill_seconds, tuple(self.tokens[read:]))
         stats = Stats(
             prompt_tokens=self.session.tokens_seen,

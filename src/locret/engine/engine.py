@@ -95,7 +95,7 @@ class Engine:
         ids = self._ids(prompt, first=session is None)
         answer = session is not None and ids.numel() == 0 and len(session.pending) == 1  # its last token is to be read
         if session is not None and session.pending:
-            ids = torch.cat([torch.tensor([session.pending]), ids], dim=-1)
+            ids = torch.cat([torch.tensor([session.pending], device="cpu"), ids], dim=-1)
         if not 0 <= question_tokens <= (ids.shape[1] if session is None else 0):
             raise LocretError(
                 f"question_tokens is {question_tokens}: give how many of the prompt's {ids.shape[1]} tokens belong to "
@@ -207,7 +207,7 @@ class Engine:
             if self.tokenizer is None:
                 raise LocretError("a prompt of text needs a tokenizer: give one to Engine, or give token ids")
             prompt = self.tokenizer(prompt, add_special_tokens=first)["input_ids"]
-        ids = torch.as_tensor(prompt, dtype=torch.long).cpu()
+        ids = torch.as_tensor(prompt, dtype=torch.long, device="cpu")
         ids = ids[None] if ids.dim() == 1 else ids
         if ids.dim() != 2 or ids.shape[0] != 1:
             raise LocretError(

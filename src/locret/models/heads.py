@@ -69,7 +69,8 @@ class RetainingHead(nn.Module):
             hidden: [batch, tokens, hidden], what they are projections of; saves operations where the head is folded.
         """
         if hidden is None or self.folded is None or torch.is_grad_enabled():  # gradients are fc1's
-            inner = self.fc1(torch.cat(projections, dim=-1))  # [batch, tokens, width]
+            features = torch.cat(projections, dim=-1).to(self.fc1.weight.dtype)  # another one under autocast
+            inner = self.fc1(features)  # [batch, tokens, width]
         else:
             inner = nn.functional.linear(hidden, self.folded, self.folded_bias)
         if self.overwrites and not torch.is_grad_enabled():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from itertools import chain
 from typing import Any
 
@@ -48,6 +49,12 @@ def compute_dtype(module: nn.Module, config: Any) -> torch.dtype:
     if weight is not None and weight.dtype in PLAIN:
         return weight.dtype
     return config.dtype or torch.get_default_dtype()
+
+
+def own_precision(device: torch.device) -> AbstractContextManager[Any]:
+    """A block without `torch.autocast`, for what knows its own precision."""
+    kind = device.type
+    return torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else nullcontext()
 
 
 def is_plain(weight: Any) -> bool:
