@@ -213,7 +213,9 @@ def test_a_prompt_that_comes_whole_is_read_as_by_the_engine_whatever_its_length(
     for layer in range(3):
         assert torch.equal(cache.kept_positions(layer), result.session.cache.kept_positions(layer))
     # A turn of fewer tokens than may be decoded at once is a turn all the same.
-    second = model.generate(torch.cat([first, question], -1), past_key_values=cache, max_new_tokens=4, do_sample=False)
+    both = torch.cat([first, question], -1)
+    mask = torch.ones_like(both)  # an answer may hold the padding token
+    second = model.generate(both, attention_mask=mask, past_key_values=cache, max_new_tokens=4, do_sample=False)
     answer = engine.generate(engine.prefill(question, result.session), 4)
     assert second[0, -4:].tolist() == answer.token_ids
     for layer in range(3):

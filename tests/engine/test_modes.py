@@ -14,6 +14,8 @@ import locret
 from locret.cache.storage import list_storages
 from tests.conftest import make_policy, tiny_llama
 
+TRAINED = {"lococo"}  # these need a merger that was trained for the model
+LOSSY = {"fp8", "quant2", "quant4", "quant8"}
 IDS = torch.randint(1, 97, (1, 200), generator=torch.Generator().manual_seed(3))
 
 
@@ -62,7 +64,7 @@ def autocast() -> AbstractContextManager[Any]:
 
 
 @pytest.mark.parametrize("attention", ["split", "masked", "eager"])
-@pytest.mark.parametrize("storage", sorted(set(list_storages()) - {"lococo", "quant2"}))
+@pytest.mark.parametrize("storage", sorted(set(list_storages()) - TRAINED - LOSSY))
 def test_autocast_costs_no_more_than_it_costs_transformers(storage: str, attention: str) -> None:
     model = tiny_llama()
     budget = locret.Budget(size=512, chunk=32, local=8)
