@@ -129,7 +129,11 @@ def test_prompts_in_a_chat(coursera: Path) -> None:
 
 @pytest.mark.parametrize(
     ("template", "message"),
-    [(None, "--chat needs a tokenizer with a chat template"), ("Hello.", "does not repeat a message as it is")],
+    [
+        (None, "--chat needs a tokenizer with a chat template"),
+        ("Hello.", "does not repeat a message as it is"),
+        ("{{ raise_exception('no users') }}", r"the chat template refuses the message \(no users\)"),
+    ],
 )
 def test_tokenizers_that_cannot_chat(template: str | None, message: str) -> None:
     tokenizer = byte_tokenizer(begins=True)
