@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from locret.errors import LocretError
+from locret.eval.frame import Turns
 from locret.eval.haystack import plain_ids, said_ids, text_ids
 from locret.eval.needles import Needle
-from locret.eval.quizzes.frame import Turns
 from locret.models.tokens import shared_beginning
 
 FACTS, REPEAT, TEXT = NAMES = ("facts", "repeat", "text")
