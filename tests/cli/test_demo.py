@@ -10,7 +10,7 @@ import locret
 from locret.cli.demo import FACTS, POLICIES
 from locret.cli.demo_chat import MAX_NEW_TOKENS, Prompts
 from locret.cli.guide import QUESTIONS, GuideQuestion, guide
-from locret.models.loading import BUILTIN
+from locret.models.checkpoint import BUILTIN
 from tests.cli.conftest import Run, error_line, only_json
 from tests.conftest import tiny_llama
 from tests.eval.models import byte_llama, byte_tokenizer

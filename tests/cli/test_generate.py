@@ -317,7 +317,7 @@ def test_a_real_chat_model_answers_as_plain_transformers() -> None:
 
 def test_chat_without_a_template_is_refused(run: Run, model_folder: Path, document: Path) -> None:
     line = error_line(run("generate", "--model", model_folder, "--prompt-file", document, *SMALL, "--chat"))
-    assert "--chat needs a chat template and this model's tokenizer has none" in line
+    assert "--chat needs a tokenizer with a chat template and this model's has none" in line
 
 
 def test_a_device_map_and_weight_bits_reach_the_loading(run: Run, model_folder: Path, document: Path) -> None:

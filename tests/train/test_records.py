@@ -76,6 +76,12 @@ def test_a_template_that_rewrites_history_is_refused(tokenizer: PreTrainedTokeni
         recognise(TURNS["sharegpt"]).encode(tokenizer)
 
 
+def test_a_template_that_refuses_a_record_says_why(tokenizer: PreTrainedTokenizerFast) -> None:
+    tokenizer.chat_template = "{{ raise_exception('system role not supported') }}"
+    with pytest.raises(LocretError, match=r"the chat template refuses the message \(system role not supported\)"):
+        recognise(TURNS["sharegpt"]).encode(tokenizer)
+
+
 def test_the_beginning_of_text_leads(tokenizer: PreTrainedTokenizerFast) -> None:
     assert beginning_of_text(tokenizer) == []
     tokenizer.backend_tokenizer.post_processor = _adds_beginning()

@@ -1,17 +1,40 @@
-"""A message in a chat template: the ids of the whole chat, and where parts of the message lie among them."""
+"""Chat templates: chats as text, the ids of a whole chat, and where parts of its message lie among them."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
 from typing import Any
 
 from jinja2 import TemplateError
 
-from locret.errors import LocretError
+from locret.errors import LocretError, first_line
 from locret.models.tokens import Stretch, Tokens, tokenise
+
+
+def rendered(tokenizer: Any, messages: Sequence[Mapping[str, str]], add_generation_prompt: bool = True) -> str:
+    """A chat in the tokenizer's template, as text.
+
+    Args:
+        tokenizer: of a model with a chat template.
+        messages: roles and contents.
+        add_generation_prompt: whether the beginning of the model's answer stands behind them.
+
+    Raises:
+        LocretError: there is no chat template, or it refuses the messages.
+    """
+    if not tokenizer.chat_template:
+        raise LocretError("--chat needs a tokenizer with a chat template and this model's has none: leave out --chat")
+    try:
+        text: str = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=add_generation_prompt)
+    except TemplateError as error:
+        raise LocretError(
+            f"the chat template refuses the message ({first_line(error)}): give another one, or leave the template out "
+            "(--no-chat, or no --chat)"
+        ) from error
+    return text
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,16 +65,7 @@ class Message:
         return tokenise(self.tokenizer, self._stretches(text), [self._place(text, place) for place in places])
 
     def _rendered(self, content: str) -> str:
-        if not self.tokenizer.chat_template:
-            raise LocretError("--chat needs a chat template and this model's tokenizer has none: leave --chat out")
-        messages = [{"role": "user", "content": content}]
-        try:
-            text: str = self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-        except TemplateError as error:
-            raise LocretError(
-                f"the chat template refuses the message ({error}): leave the template out (--no-chat)"
-            ) from error
-        return text
+        return rendered(self.tokenizer, [{"role": "user", "content": content}])
 
     def _place(self, text: str, place: int) -> int:
         """Where `place` of the content is in the rendered text.

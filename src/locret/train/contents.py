@@ -7,6 +7,7 @@ from itertools import pairwise
 from typing import Any, Protocol
 
 from locret.errors import LocretError
+from locret.models.chat import rendered
 from locret.models.tokens import beginning_of_text
 
 
@@ -77,9 +78,9 @@ class Conversation:
         texts = [""]
         for question, answer in self.turns:
             messages.append({"role": "user", "content": question})
-            texts.append(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
+            texts.append(rendered(tokenizer, messages))
             messages.append({"role": "assistant", "content": answer})
-            texts.append(tokenizer.apply_chat_template(messages, tokenize=False))
+            texts.append(rendered(tokenizer, messages, add_generation_prompt=False))
         if not all(longer.startswith(shorter) for shorter, longer in pairwise(texts)):
             raise LocretError(
                 "the tokenizer's chat template rewrites earlier turns, so that answers cannot be "

@@ -8,6 +8,7 @@ from typing import Any
 from locret.errors import LocretError
 from locret.eval.benchmarks.truncation import Frame, plain_frame
 from locret.eval.haystack import plain_ids
+from locret.models.chat import rendered
 
 MARK = "[[the-document-stands-here]]"  # passes through any template unchanged
 
@@ -16,15 +17,11 @@ def frame_of(tokenizer: Any, chat: bool) -> Frame:
     """The frame of all prompts of a cell.
 
     Raises:
-        LocretError: a chat is wanted and the tokenizer has no template, or one that cannot be cut open.
+        LocretError: a chat is wanted and the tokenizer has no template, or one that refuses it or cannot be cut open.
     """
     if not chat:
         return plain_frame(tokenizer)
-    if not getattr(tokenizer, "chat_template", None):
-        raise LocretError("--chat needs a tokenizer with a chat template and this model's has none: leave out --chat")
-    message = {"role": "user", "content": MARK}
-    text = tokenizer.apply_chat_template([message], tokenize=False, add_generation_prompt=True)
-    head, mark, tail = text.partition(MARK)
+    head, mark, tail = rendered(tokenizer, [{"role": "user", "content": MARK}]).partition(MARK)
     if not mark:
         raise LocretError("the tokenizer's chat template does not repeat a message as it is: leave out --chat")
     return Frame(tuple(plain_ids(tokenizer, head)), tail)
@@ -60,13 +57,13 @@ def turns_of(tokenizer: Any, chat: bool) -> Turns:
     """The turns of a conversation: of the tokenizer's chat template, or of plain questions and answers.
 
     Raises:
-        LocretError: a chat is wanted and the tokenizer has no template, or one that cannot be cut open.
+        LocretError: a chat is wanted and the tokenizer has no template, or one that refuses it or cannot be cut open.
     """
     frame = frame_of(tokenizer, chat)
     if not chat:
         return Turns(frame.head, **PLAIN_TURNS)
     said = [{"role": role, "content": MARK} for role in ("user", "assistant", "user")]
-    parts = tokenizer.apply_chat_template(said, tokenize=False, add_generation_prompt=True).split(MARK)
+    parts = rendered(tokenizer, said).split(MARK)
     if len(parts) != len(said) + 1:
         raise LocretError("the tokenizer's chat template does not repeat messages as they are: leave out --chat")
     return Turns(frame.head, question="\n\n", again=parts[2], answer=frame.tail, lead="")
