@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from locret.errors import LocretError
+from locret.texts import as_text, parse_json
+from locret.typed import as_object
 
 
 class LineFile:
@@ -52,9 +54,10 @@ class LineFile:
         return [self._object(number, line) for number, line in enumerate(whole.split(b"\n"), start=1) if line.strip()]
 
     def _object(self, number: int, line: bytes) -> dict[str, Any]:
+        place = f"{self.path}, line {number}"
         try:
-            return dict(json.loads(line))
-        except (ValueError, TypeError):
+            return as_object(parse_json(as_text(line, place), place))
+        except LocretError as error:
             raise LocretError(
-                f"{self.path}, line {number} is not a JSON object: remove the line, or choose another folder"
-            ) from None
+                f"{place} is not a JSON object ({error}): remove the line, or choose another folder"
+            ) from error

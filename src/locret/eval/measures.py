@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
 import numpy as np
 
 from locret.eval.intervals import bootstrap, drawn_interval
-from locret.eval.judging import judge
+from locret.eval.judging import judge, told
 from locret.eval.quizzes.names import Kind, kind_of
 from locret.eval.results import Fidelity, Measures
 
@@ -44,12 +45,23 @@ def measures_of(task: str, lines: Sequence[Mapping[str, Any]]) -> Measures:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Forced:
+    """What a line of a forced continuation says: means over its measured tokens, see `results.Fidelity`."""
+
+    kl: float
+    agreement: float
+    nll: float
+    full_nll: float
+
+
 def _fidelity(lines: Sequence[Mapping[str, Any]]) -> Fidelity:
     """Of lines that each have a document of their own."""
-    told: dict[str, Any] = {}
+    forced = [told(Forced, line) for line in lines]
+    figures: dict[str, Any] = {}
     for name, unit in (("kl", 1), ("agreement", 100), ("nll", 1)):
-        column = np.array([[unit * line[name]] for line in lines])
+        column = np.array([[unit * getattr(one, name)] for one in forced])
         ends = drawn_interval(column, [line["document"] for line in lines])
-        told[name] = round(float(column.mean()), DIGITS)
-        told[f"{name}_low"], told[f"{name}_high"] = (None if end is None else round(end, DIGITS) for end in ends)
-    return Fidelity(**told, full_nll=round(fmean(line["full_nll"] for line in lines), DIGITS))
+        figures[name] = round(float(column.mean()), DIGITS)
+        figures[f"{name}_low"], figures[f"{name}_high"] = (None if end is None else round(end, DIGITS) for end in ends)
+    return Fidelity(**figures, full_nll=round(fmean(one.full_nll for one in forced), DIGITS))

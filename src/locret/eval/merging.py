@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from locret.errors import LocretError
-from locret.eval.lines import LineFile
 from locret.eval.measures import measures_of
-from locret.eval.predictions import cells_with_predictions, open_predictions, prediction_path, read_predictions
+from locret.eval.predictions import cell_predictions, cells_with_predictions, open_predictions, read_predictions
 from locret.eval.results import RESULTS, ResultFile, Row
 
 
@@ -47,7 +46,7 @@ def recomputed(folder: Path) -> list[Row]:
     """
     rows = []
     for cell, subject in cells_with_predictions(folder):
-        lines = LineFile(prediction_path(folder, cell, subject)).lines
+        lines = cell_predictions(folder, cell, subject)
         if len(lines) == cell.samples:
             rows.append(Row(cell, measures_of(cell.task, lines), subject))
     return rows

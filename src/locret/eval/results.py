@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from locret.errors import LocretError
 from locret.eval.grid import DEFAULTS, Cell
 from locret.eval.lines import LineFile
+from locret.typed import from_object
 
 RESULTS = "results.jsonl"
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +36,8 @@ class Subject:
 
     @classmethod
     def from_json(cls, flat: Mapping[str, Any]) -> Subject:
-        """The subject of a row."""
-        return cls(**{name: flat[name] for name in cls.__slots__})
+        """The subject of a row; LocretError if it lacks a field, or has one of another type."""
+        return from_object(cls, flat)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,11 +92,8 @@ class Measures:
 
     @classmethod
     def from_json(cls, flat: Mapping[str, Any]) -> Measures:
-        """The measures of a row; KeyError if it lacks one that rows have always had."""
-        told = {name: flat[name] for name in cls.__slots__ if name in MEASURED or name in flat}
-        if "kl" in flat:
-            told["fidelity"] = Fidelity(**{one.name: flat[one.name] for one in fields(Fidelity)})
-        return cls(**told)
+        """The measures of a row; LocretError if it lacks one that rows have always had, or has one of another type."""
+        return from_object(cls, flat, fidelity=from_object(Fidelity, flat) if "kl" in flat else None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +114,7 @@ class Row:
 
     @classmethod
     def from_json(cls, flat: Mapping[str, Any]) -> Row:
-        """The row of a line; KeyError if it lacks a field."""
+        """The row of a line; LocretError if it lacks a field, or has one of another type."""
         return cls(Cell.from_json(flat), Measures.from_json(flat), Subject.from_json(flat))
 
 
@@ -145,12 +145,24 @@ class ResultFile:
         for line in reversed(self._file.lines):
             row = {**DEFAULTS, **line}  # older rows do not say all settings
             if wanted.items() <= row.items() and all(name in row for name in MEASURED):
-                return Row(cell, Measures.from_json(row), subject)
+                return Row(cell, self._read(Measures.from_json, row), subject)
         return None
 
+    def _read(self, make: Callable[[Mapping[str, Any]], T], line: Mapping[str, Any]) -> T:
+        try:
+            return make(line)
+        except LocretError as error:
+            raise LocretError(
+                f"{self.path} has a row in which {error}: remove the line, or choose another folder"
+            ) from error
+
     def rows(self) -> list[Row]:
-        """All whole rows of the file, in order."""
-        return [Row.from_json(line) for line in self._file.lines if line.keys() >= MEASURED]
+        """All whole rows of the file, in order.
+
+        Raises:
+            LocretError: a row has a field that it cannot have.
+        """
+        return [self._read(Row.from_json, line) for line in self._file.lines if line.keys() >= MEASURED]
 
     def append(self, row: Row) -> None:
         """Add a row; it is on the disk when this returns."""

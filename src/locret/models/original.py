@@ -22,7 +22,7 @@ from locret.models.state_dicts import StateDict
 
 # The stem is whatever stands before fc1: a prefix of the whole model, the layer, mostly `self_attn`.
 HEAD = re.compile(
-    r"(?P<stem>(?:.*\.)?layers\.(?P<layer>\d+)\.(?:(?:self_attn|attention|attn)\.)?)(?P<fc>fc[12])\.weight"
+    r"(?P<stem>(?:.*\.)?layers\.(?P<layer>\d{1,9})\.(?:(?:self_attn|attention|attn)\.)?)(?P<fc>fc[12])\.weight"
 )
 EXAMPLE = "model.layers.0.self_attn.fc1.weight"
 

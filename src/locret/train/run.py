@@ -123,8 +123,8 @@ def train_heads(
     last = folder.rows()[-AVERAGED:]
     return Summary(
         steps=trainer.step,
-        loss=_mean(last, "loss"),
-        recall=_mean(last, "recall"),
+        loss=_mean([row.loss for row in last]),
+        recall=_mean([row.recall for row in last]),
         seconds=time.monotonic() - began,
         out=str(folder.path),
     )
@@ -166,8 +166,8 @@ def _check_same_step(step: int, folder: RunFolder, accelerator: Accelerator) -> 
         )
 
 
-def _mean(rows: list[dict[str, Any]], key: str) -> float:
-    return sum(row[key] for row in rows) / len(rows) if rows else math.nan
+def _mean(figures: list[float]) -> float:
+    return sum(figures) / len(figures) if figures else math.nan
 
 
 def _digest(heads: RetainingHeads | None) -> str | None:
