@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 
 from locret.cli.common import (
+    MOST_SEED,
     ChunkOption,
     DeviceOption,
     DtypeOption,
@@ -118,8 +119,8 @@ def eval_command(
         raise typer.BadParameter("--plots, --kvpress-output and --merge work on the files of a run: give --out")
     names = values(policies, "--policies", str)
     task_names = values(tasks, "--tasks", str)
-    tokens = values(lengths, "--lengths", whole_number)
-    seeds = values(seed, "--seed", whole_number)
+    tokens = values(lengths, "--lengths", int)
+    seeds = values(seed, "--seed", whole_number(0, MOST_SEED))
     with output(as_json) as written:
         from locret.cli.evaluating import Job, evaluate
         from locret.eval.grid import BudgetRule, Grid, parse_budget

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from locret.cli.common import (
+    MOST_SEED,
     BudgetOption,
     ChunkOption,
     DeviceOption,
@@ -76,7 +77,7 @@ def generate_command(
         int | None, typer.Option(help="8 or 4: quantise the weights while loading.", show_default="as they are saved")
     ] = None,
     static: StaticOption = False,
-    seed: Annotated[int, typer.Option(help="Of sampling, and of the random policy.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=MOST_SEED, help="Of sampling, and of the random policy.")] = 0,
     as_json: JsonOption = False,
 ) -> None:
     """Read a prompt of any length chunk by chunk, keep what fits the budget, and answer.
