@@ -14,8 +14,15 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from locret.errors import LocretError
+from locret.errors import LocretError, first_line
+from locret.memory import is_out_of_memory
 
+MOST_SEED = (1 << 64) - 1  # what torch's generators take
+MOST_WIDTH = 1 << 20  # of retaining heads
+LONGEST = 1 << 30  # tokens of a prompt, as `locret.cache.budget` has it, which help does not load
+SHOWN = 200  # characters of what torch says of memory
+LESS = "give a shorter text, a smaller --chunk or --budget, or a smaller model"
+NARROWEST, WIDEST = 20, 1000  # columns
 INTERRUPTED = 130  # what shells report for a command ended by Ctrl-C
 
 MODELS = "'builtin', 'smollm2', a folder, a .gguf file, a hub id, or owner/name:file.gguf for one on the hub"
@@ -85,14 +92,22 @@ class Output:
 @contextmanager
 def output(as_json: bool) -> Iterator[Output]:
     """Keep stdout clean for `--json`, and print the result there when the command has succeeded."""
-    notes = Console(stderr=True, highlight=False)
+    notes = _console(stderr=True)
     if not as_json:
-        yield Output(Console(highlight=False), notes, verbatim=True)
+        yield Output(_console(), notes, verbatim=True)
         return
     with redirect_stdout(sys.stderr):
         written = Output(notes, notes, verbatim=False)
         yield written
     print(json.dumps(written.result, allow_nan=False), flush=True)
+
+
+def _console(stderr: bool = False) -> Console:
+    """A console that something can be drawn on: a terminal may say that it has no columns at all, or billions."""
+    console = Console(stderr=stderr, highlight=False)
+    if not NARROWEST <= console.width <= WIDEST:
+        console.width = min(max(console.width, NARROWEST), WIDEST)
+    return console
 
 
 def guarded(command: Callable[..., None]) -> Callable[..., None]:
@@ -112,6 +127,8 @@ def guarded(command: Callable[..., None]) -> Callable[..., None]:
         except Exception as error:  # a fault of ours: no traceback unless asked for, but its kind is named
             if debug or _is_usage_error(error):
                 raise
+            if is_out_of_memory(error):  # no fault of ours, and it can happen anywhere
+                _fail(f"out of memory ({first_line(error)[:SHOWN]}): {LESS}")
             _fail(f"unexpected {type(error).__name__}: {_one_line(error)} (--debug shows where)")
 
     signature = inspect.signature(command, eval_str=True)

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from transformers.activations import ACT2FN
 
 from locret.errors import LocretError
+from locret.memory import check_room
 from locret.models.card import Card
 from locret.models.families import (
     Projections,
@@ -36,6 +37,8 @@ from locret.models.heads_io import load_heads, save_heads
 from locret.models.hub import push_heads
 from locret.models.placement import compute_dtype, device_of
 from locret.models.products import few_columns
+
+FP32 = 4  # bytes
 
 
 class RetainingHead(nn.Module):
@@ -96,6 +99,8 @@ class RetainingHeads(nn.Module):
 
     def __init__(self, config: HeadsConfig) -> None:
         super().__init__()
+        if torch.get_default_device().type == "cpu":
+            check_room(f"retaining heads of width {config.width}", FP32 * config.parameters, "give a smaller width")
         self.config = config
         self.layers = nn.ModuleList(
             RetainingHead(config.shapes, config.width, config.activation) for _ in range(config.layers)
