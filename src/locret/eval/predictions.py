@@ -15,6 +15,7 @@ from locret.eval.grid import Cell
 from locret.eval.lines import LineFile
 from locret.eval.results import Row, Subject
 from locret.files import write_text_whole
+from locret.texts import read_json
 
 FOLDER = "predictions"
 SETTINGS = "cell.json"
@@ -84,7 +85,7 @@ def cells_with_predictions(folder: Path) -> Iterator[tuple[Cell, Subject]]:
     """
     for path in sorted((folder / FOLDER).glob(f"*/{SETTINGS}")):
         try:
-            flat = json.loads(path.read_text(encoding="utf-8"))
+            flat = read_json(path)
             yield Cell.from_json(flat), Subject.from_json(flat)
         except (ValueError, TypeError, KeyError) as error:
             raise LocretError(f"{path} does not hold the settings of a cell: remove its folder") from error

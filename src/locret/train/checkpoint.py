@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import shutil
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -19,7 +20,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from locret.errors import LocretError
+from locret.files import write_text_whole, write_whole
 from locret.models.heads import RetainingHeads
+from locret.texts import read_json
 
 OPTIMIZER, STATE = "optimizer.safetensors", "state.json"
 PREFIX, UNFINISHED = "step-", ".unfinished-"
@@ -39,10 +42,10 @@ def save_checkpoint(folder: Path, heads: RetainingHeads, optimizer: torch.optim.
         _sweep(folder)
         unfinished.mkdir(parents=True)
         heads.save_pretrained(unfinished)
-        save_file(_moments(heads, optimizer), unfinished / OPTIMIZER)
+        write_whole(unfinished / OPTIMIZER, partial(save_file, _moments(heads, optimizer)))
         digests = {path.name: _digest(path) for path in sorted(unfinished.iterdir())}
         state = {"step": step, "sha256": digests}
-        (unfinished / STATE).write_text(json.dumps(state, indent=2) + "\n", encoding="utf-8")
+        write_text_whole(unfinished / STATE, json.dumps(state, indent=2) + "\n")
         _flush(unfinished)
         _discard(final)
         unfinished.rename(final)
@@ -83,7 +86,7 @@ def load_checkpoint(folder: Path, heads: RetainingHeads, optimizer: torch.optim.
 
 
 def _restore(path: Path, heads: RetainingHeads, optimizer: torch.optim.Optimizer) -> int:
-    state = json.loads((path / STATE).read_text(encoding="utf-8"))
+    state = read_json(path / STATE)
     if path.name != _name(state["step"]):
         raise LocretError(f"{STATE} says step {state['step']}")
     for name, digest in state["sha256"].items():

@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from locret.errors import LocretError
-from locret.files import write_text_whole
+from locret.files import append, write_text_whole
 from locret.models.heads import RetainingHeads
+from locret.texts import read_json
 from locret.train.config import TrainConfig
 from locret.train.loop import StepReport
 from locret.train.records import Records
@@ -69,9 +70,9 @@ class RunFolder:
 
     def _read_identity(self) -> dict[str, Any]:
         try:
-            identity: dict[str, Any] = json.loads((self.path / RUN).read_text(encoding="utf-8"))
+            identity: dict[str, Any] = read_json(self.path / RUN)
             return identity
-        except (OSError, ValueError) as error:
+        except LocretError as error:
             raise LocretError(f"{self.path / RUN} is damaged ({error}): choose another --out") from error
 
     def log(self, report: StepReport) -> None:
@@ -84,13 +85,7 @@ class RunFolder:
             "recall": report.measures.recall,
             "lr": report.lr,
         }
-        try:
-            with (self.path / LOG).open("a", encoding="utf-8") as file:
-                file.write(json.dumps(row) + "\n")
-        except OSError as error:
-            raise LocretError(
-                f"cannot write {self.path / LOG}: {error.strerror}: free some space, then go on with --resume"
-            ) from error
+        append(self.path / LOG, json.dumps(row) + "\n", sync=False)  # a checkpoint is synced, the curve need not be
 
     def forget_after(self, step: int) -> None:
         """Drop from the loss curve what a resumed run will do again, and a half-written line."""
