@@ -17,6 +17,8 @@ from locret.errors import LocretError
 from locret.files import text_writer, write_together
 from locret.models.card import Card, make_card
 from locret.models.heads_config import HeadsConfig
+from locret.models.pair import PAIR, check_pair, pair_of
+from locret.texts import read_json
 
 WEIGHTS, CONFIG, README = FILES = ("heads.safetensors", "heads.json", "README.md")
 FORMAT = 2  # 1 had fingerprints of four weights a layer, which are still checked
@@ -25,7 +27,7 @@ FORMAT = 2  # 1 had fingerprints of four weights a layer, which are still checke
 def save_heads(
     config: HeadsConfig, tensors: Mapping[str, Tensor], folder: Path, card: Card | None = None, place: str = ""
 ) -> None:
-    """Write all files or none; the configuration goes last, so a folder that has one is complete.
+    """Write all files or none; the configuration goes last, and says which weights it belongs to (`models.pair`).
 
     Args:
         config: what the heads were made for.
@@ -35,11 +37,12 @@ def save_heads(
         place: the hub id that the card names, if it is not to be the folder.
     """
     plain = {name: tensor.detach().contiguous().cpu() for name, tensor in tensors.items()}
-    files = {folder / WEIGHTS: lambda path: save_file(plain, path, metadata={"format": "pt"})}
+    pair = pair_of(asdict(config), plain)
+    files = {folder / WEIGHTS: lambda path: save_file(plain, path, metadata={"format": "pt", PAIR: pair})}
     if card is not None:
         dtype = next(iter(plain.values())).dtype
         files[folder / README] = text_writer(str(make_card(config, dtype, card, place or str(folder))))
-    files[folder / CONFIG] = text_writer(_as_json({"format": FORMAT, **asdict(config)}))
+    files[folder / CONFIG] = text_writer(_as_json({"format": FORMAT, **asdict(config), PAIR: pair}))
     write_together(files)
 
 
@@ -76,6 +79,7 @@ def load_heads(path: str | Path) -> tuple[HeadsConfig, dict[str, Tensor]]:
                 f"{folder / WEIGHTS}: {name} has shape {found.get(name)}, but {CONFIG} says {expected.get(name)}: "
                 "the two files do not belong together"
             )
+    check_pair(folder / WEIGHTS, folder / CONFIG)
     return config, tensors
 
 
@@ -108,10 +112,10 @@ def _as_json(values: dict[str, Any]) -> str:
 
 def _read_config(path: Path) -> HeadsConfig:
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = read_json(path)
         known = {field.name for field in fields(HeadsConfig)}
         values = {key: value for key, value in data.items() if key in known}
         values["fingerprint"] = tuple(float(x) for x in values.get("fingerprint", ()))
         return HeadsConfig(**values)
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError, AttributeError, TypeError, ValueError) as error:
+    except (AttributeError, TypeError, ValueError) as error:
         raise LocretError(f"{path} is not a configuration of retaining heads ({error}): fetch it again") from error

@@ -22,6 +22,8 @@ from locret.errors import LocretError
 from locret.files import text_writer, write_together
 from locret.models.families import shapes_of, text_config
 from locret.models.fingerprint import same_backbone
+from locret.models.pair import PAIR, check_pair, pair_of
+from locret.texts import read_json
 
 KERNEL = 21  # as in the paper
 SLOTS = 16
@@ -107,15 +109,17 @@ class Merger(nn.Module):
             raise LocretError(
                 f"{folder / WEIGHTS} holds {found}, but {CONFIG} says {expected}: the two files do not belong together"
             )
+        check_pair(folder / WEIGHTS, folder / CONFIG)
         merger.load_state_dict(tensors)
         return merger
 
     def save_pretrained(self, folder: str | Path, dtype: torch.dtype = torch.float32) -> None:
         """Write `merger.safetensors`, in this precision, and `merger.json`, both or none; the folder is made."""
         tensors = {name: part.detach().to("cpu", dtype).contiguous() for name, part in self.state_dict().items()}
-        text = json.dumps({"format": FORMAT, **asdict(self.config)}, indent=2)
+        pair = pair_of(asdict(self.config), tensors)
+        text = json.dumps({"format": FORMAT, **asdict(self.config), PAIR: pair}, indent=2)
         write_together({
-            Path(folder) / WEIGHTS: lambda path: save_file(tensors, path, metadata={"format": "pt"}),
+            Path(folder) / WEIGHTS: lambda path: save_file(tensors, path, metadata={"format": "pt", PAIR: pair}),
             Path(folder) / CONFIG: text_writer(text + "\n"),
         })  # fmt: skip
 
@@ -170,9 +174,9 @@ def _read_config(path: Path) -> MergerConfig:
     if not path.is_file():
         raise LocretError(f"{path.parent} holds no merger: {CONFIG} and {WEIGHTS} are expected there; {REMEDY}")
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = read_json(path)
         values = {field.name: data[field.name] for field in fields(MergerConfig) if field.name in data}
         values["fingerprint"] = tuple(float(x) for x in values.get("fingerprint", ()))
         return MergerConfig(**values)
-    except (OSError, UnicodeDecodeError, ValueError, AttributeError, TypeError) as error:
+    except (ValueError, AttributeError, TypeError) as error:
         raise LocretError(f"{path} is not a configuration of a merger ({error}): copy it again") from error
