@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, field
-from typing import Annotated, Any
+from typing import Annotated, Any, TextIO
 
 import typer
 from rich.console import Console
@@ -85,14 +85,19 @@ class Output:
 @contextmanager
 def output(as_json: bool) -> Iterator[Output]:
     """Keep stdout clean for `--json`, and print the result there when the command has succeeded."""
-    notes = Console(stderr=True, highlight=False)
+    notes = _console(sys.stderr)
     if not as_json:
-        yield Output(Console(highlight=False), notes, verbatim=True)
+        yield Output(_console(sys.stdout), notes, verbatim=True)
         return
     with redirect_stdout(sys.stderr):
         written = Output(notes, notes, verbatim=False)
         yield written
     print(json.dumps(written.result, allow_nan=False), flush=True)
+
+
+def _console(stream: TextIO) -> Console:
+    """Shows names as they are, brackets and colons in them, too; a stream that is named is asked for its encoding."""
+    return Console(file=stream, highlight=False, markup=False, emoji=False)
 
 
 def guarded(command: Callable[..., None]) -> Callable[..., None]:
@@ -139,6 +144,9 @@ def _is_usage_error(error: Exception) -> bool:
 
 
 def _one_line(error: BaseException) -> str:
+    if isinstance(error, OSError) and error.strerror:  # without its number, which says nothing
+        named = f"{error.filename}: " if error.filename else ""
+        return f"{named}{error.strerror}"
     return " ".join(str(error).split()) or type(error).__name__
 
 

@@ -43,6 +43,9 @@ def demo_command(
     built-in model, random eviction.
     """
     with output(as_json) as written:
+        from locret.files import check_writable
+
+        check_writable(out)
         if model == "builtin":
             _hidden_facts(
                 written, heads, LENGTH if length is None else length, budget or BUDGET, seed or 0, out, device
