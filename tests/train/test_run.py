@@ -12,6 +12,7 @@ from accelerate import Accelerator
 from transformers import LlamaForCausalLM
 
 from locret.errors import LocretError
+from locret.folders import alone_in
 from locret.models.heads import RetainingHeads
 from locret.train.config import TrainConfig
 from locret.train.loop import StepReport
@@ -184,3 +185,10 @@ def test_heads_learn_what_is_attended_to(objective: str, model: LlamaForCausalLM
     recalls = [json.loads(line)["recall"] for line in lines]
     assert recalls[0] < 0.4
     assert sum(recalls[-10:]) / 10 > 0.8
+
+
+def test_one_process_trains_in_a_folder(model: LlamaForCausalLM, data: Path, tmp_path: Path) -> None:
+    with alone_in(tmp_path / "run"), pytest.raises(LocretError, match="another process is writing into"):
+        train(model, data, tmp_path / "run")
+    train(model, data, tmp_path / "run", replace(CONFIG, steps=1))
+    assert {path.name for path in (tmp_path / "run").iterdir()} >= {"heads.json", "run.json"}

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, field
-from typing import Annotated, Any
+from typing import Annotated, Any, TextIO
 
 import typer
 from rich.console import Console
@@ -92,9 +92,9 @@ class Output:
 @contextmanager
 def output(as_json: bool) -> Iterator[Output]:
     """Keep stdout clean for `--json`, and print the result there when the command has succeeded."""
-    notes = _console(stderr=True)
+    notes = _console(sys.stderr)
     if not as_json:
-        yield Output(_console(), notes, verbatim=True)
+        yield Output(_console(sys.stdout), notes, verbatim=True)
         return
     with redirect_stdout(sys.stderr):
         written = Output(notes, notes, verbatim=False)
@@ -102,9 +102,12 @@ def output(as_json: bool) -> Iterator[Output]:
     print(json.dumps(written.result, allow_nan=False), flush=True)
 
 
-def _console(stderr: bool = False) -> Console:
-    """A console that something can be drawn on: a terminal may say that it has no columns at all, or billions."""
-    console = Console(stderr=stderr, highlight=False)
+def _console(stream: TextIO) -> Console:
+    """Shows names as they are, brackets and colons in them, too; a stream that is named is asked for its encoding.
+
+    Something can be drawn on it: a terminal may say that it has no columns at all, or billions.
+    """
+    console = Console(file=stream, highlight=False, markup=False, emoji=False)
     if not NARROWEST <= console.width <= WIDEST:
         console.width = min(max(console.width, NARROWEST), WIDEST)
     return console
@@ -156,6 +159,9 @@ def _is_usage_error(error: Exception) -> bool:
 
 
 def _one_line(error: BaseException) -> str:
+    if isinstance(error, OSError) and error.strerror:  # without its number, which says nothing
+        named = f"{error.filename}: " if error.filename else ""
+        return f"{named}{error.strerror}"
     return " ".join(str(error).split()) or type(error).__name__
 
 

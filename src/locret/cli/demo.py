@@ -47,6 +47,9 @@ def demo_command(
     built-in model, random eviction.
     """
     with output(as_json) as written:
+        from locret.files import check_writable
+
+        check_writable(out)
         if model == "builtin":
             _hidden_facts(
                 written,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
@@ -130,6 +131,7 @@ def eval_command(
         from locret.eval.quizzes.data import parse_data
         from locret.eval.results import ResultFile
         from locret.eval.workers import load_ray
+        from locret.folders import alone_in
 
         grid = Grid(
             tasks=task_names,
@@ -150,15 +152,16 @@ def eval_command(
             load_figure()
         if workers > 1:
             load_ray()
-        if merge and out:
-            rows = merged(merge, out)
-        else:
-            for reason in job.check():
-                written.notes.print(f"skipped: {reason}", soft_wrap=True, highlight=False, markup=False)
-            rows = evaluate(job, ResultFile(out) if out else None, workers, written.notes)
-        _report(written, rows)
-        if out:
-            _draw(written, job, rows, out, plots, kvpress_output)
+        with alone_in(out) if out else nullcontext():
+            if merge and out:
+                rows = merged(merge, out)
+            else:
+                for reason in job.check():
+                    written.notes.print(f"skipped: {reason}", soft_wrap=True, highlight=False, markup=False)
+                rows = evaluate(job, ResultFile(out) if out else None, workers, written.notes)
+            _report(written, rows)
+            if out:
+                _draw(written, job, rows, out, plots, kvpress_output)
 
 
 def _report(written: Output, rows: list[Row]) -> None:

@@ -38,7 +38,10 @@ def ruler_command(
     with output(as_json) as written:
         from locret.cli.progress import reading
         from locret.eval.ruler import Recipe, Sources, write_records
+        from locret.files import check_writable
         from locret.models.checkpoint import load_tokenizer
+
+        check_writable(out)
 
         recipe = Recipe(task, length, samples, seed, Sources(essay, questions))
         with reading(written.notes, f"{task}, {length} tokens") as progress:

@@ -23,6 +23,7 @@ from locret.errors import LocretError
 from locret.models.families import decoder_of
 from locret.models.placement import input_device
 from locret.policies.base import Policy, QueryAware
+from locret.texts import check_characters
 
 Progress = Callable[[int, int], None]
 
@@ -204,6 +205,7 @@ class Engine:
         if isinstance(prompt, str):
             if self.tokenizer is None:
                 raise LocretError("a prompt of text needs a tokenizer: give one to Engine, or give token ids")
+            check_characters(prompt, "the prompt")
             prompt = self.tokenizer(prompt, add_special_tokens=first)["input_ids"]
         ids = torch.as_tensor(prompt, dtype=torch.long).cpu()
         ids = ids[None] if ids.dim() == 1 else ids

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from locret.errors import LocretError
+from locret.files import append, place_of
 from locret.texts import as_text, parse_json
 from locret.typed import as_object
 
@@ -34,20 +34,18 @@ class LineFile:
         self.lines: list[dict[str, Any]] = self._read() if path.exists() else []
 
     def append(self, line: Mapping[str, Any]) -> None:
-        """Add an object; it is on the disk when this returns."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        """Add an object; it is on the disk when this returns.
+
+        Raises:
+            LocretError: the file cannot be written, or the disk is full; what was there is untouched.
+        """
         text = json.dumps(line, ensure_ascii=False)
-        if self._cut is not None:
-            os.truncate(self.path, self._cut)
-            self._cut = None
-        with self.path.open("a", encoding="utf-8", newline="\n") as file:
-            file.write(text + "\n")
-            file.flush()
-            os.fsync(file.fileno())
+        append(self.path, text + "\n", end=self._cut)
+        self._cut = None
         self.lines.append(json.loads(text))
 
     def _read(self) -> list[dict[str, Any]]:
-        data = self.path.read_bytes()
+        data = place_of(self.path).read_bytes()
         whole, _, half = data.rpartition(b"\n")
         if half:
             self._cut = len(data) - len(half)

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from locret.errors import LocretError
 from locret.eval.grid import DEFAULTS, Cell
 from locret.eval.lines import LineFile
+from locret.files import append
 from locret.typed import from_object
 
 RESULTS = "results.jsonl"
@@ -122,17 +123,17 @@ class ResultFile:
     """Rows as JSON lines. A run that is started again finds the rows it has written before.
 
     Args:
-        folder: where `results.jsonl` is, or will be.
+        folder: where `results.jsonl` is, or will be. Two processes that write there would double rows: who evaluates
+            is to be alone in it (`folders.alone_in`).
 
     Raises:
-        LocretError: a line other than the last is not a JSON object.
+        LocretError: a line other than the last is not a JSON object, or nothing can be written there.
     """
 
     def __init__(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         self._file = LineFile(folder / RESULTS)
-        self.path.touch()  # a shard without a cell has results, too: none
+        append(self.path, "")  # a shard without a cell has results, too: none
 
     @property
     def path(self) -> Path:

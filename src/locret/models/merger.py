@@ -22,6 +22,7 @@ from locret.errors import LocretError
 from locret.files import text_writer, write_together
 from locret.models.families import shapes_of, text_config
 from locret.models.fingerprint import same_backbone
+from locret.models.pair import PAIR, check_pair, pair_of
 from locret.models.placement import PLAIN
 from locret.texts import read_json
 from locret.typed import from_object
@@ -115,6 +116,7 @@ class Merger(nn.Module):
                 f"{folder / WEIGHTS} holds {found}, but {CONFIG} says {config.layers} layers of {config.shape}: "
                 "the two files do not belong together"
             )
+        check_pair(folder / WEIGHTS, folder / CONFIG)
         strange = sorted(name for name, tensor in tensors.items() if tensor.dtype not in PLAIN)
         if strange:
             raise LocretError(
@@ -129,9 +131,10 @@ class Merger(nn.Module):
     def save_pretrained(self, folder: str | Path, dtype: torch.dtype = torch.float32) -> None:
         """Write `merger.safetensors`, in this precision, and `merger.json`, both or none; the folder is made."""
         tensors = {name: part.detach().to("cpu", dtype).contiguous() for name, part in self.state_dict().items()}
-        text = json.dumps({"format": FORMAT, **asdict(self.config)}, indent=2)
+        pair = pair_of(asdict(self.config), tensors)
+        text = json.dumps({"format": FORMAT, **asdict(self.config), PAIR: pair}, indent=2)
         write_together({
-            Path(folder) / WEIGHTS: lambda path: save_file(tensors, path, metadata={"format": "pt"}),
+            Path(folder) / WEIGHTS: lambda path: save_file(tensors, path, metadata={"format": "pt", PAIR: pair}),
             Path(folder) / CONFIG: text_writer(text + "\n"),
         })  # fmt: skip
 

@@ -6,6 +6,7 @@ model.layers.{i}.self_attn.fc2.weight   [kv_heads, width]
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -83,9 +84,16 @@ def to_original(heads: RetainingHeads) -> dict[str, Tensor]:
     }
 
 
+def _save_pickle(tensors: dict[str, Tensor], path: Path) -> None:
+    """By way of memory, as torch tells of a full disk in words of its own."""
+    data = io.BytesIO()
+    torch.save(tensors, data)
+    path.write_bytes(data.getbuffer())
+
+
 _WRITERS: dict[str, Callable[[dict[str, Tensor], Path], object]] = {
     ".safetensors": lambda tensors, path: save_file(tensors, path, metadata={"format": "pt"}),
-    ".bin": torch.save,
+    ".bin": _save_pickle,
 }
 
 

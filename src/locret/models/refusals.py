@@ -82,8 +82,8 @@ def _check_sizes(text: Any) -> None:
         size = getattr(text, name, None)
         if size is not None and (type(size) is not int or not 1 <= size <= most):
             raise LocretError(
-                f"this {text.model_type} model has {name} of {str(size)[:40]!r}: give its own configuration, in which it "
-                f"is a whole number from 1 to {most}"
+                f"this {text.model_type} model has {name} of {str(size)[:40]!r}: give its own "
+                f"configuration, in which that is a whole number from 1 to {most}"
             )
 
 

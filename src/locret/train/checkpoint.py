@@ -13,6 +13,7 @@ import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -21,6 +22,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from locret.errors import LocretError
+from locret.files import write_text_whole, write_whole
 from locret.models.heads import RetainingHeads
 from locret.models.heads_io import CONFIG, WEIGHTS
 from locret.texts import read_json
@@ -52,10 +54,9 @@ def save_checkpoint(folder: Path, heads: RetainingHeads, optimizer: torch.optim.
         _sweep(folder)
         unfinished.mkdir(parents=True)
         heads.save_pretrained(unfinished)
-        save_file(_moments(heads, optimizer), unfinished / OPTIMIZER)
+        write_whole(unfinished / OPTIMIZER, partial(save_file, _moments(heads, optimizer)))
         digests = {path.name: _digest(path) for path in sorted(unfinished.iterdir())}
-        state = json.dumps(asdict(State(step, digests)), indent=2)
-        (unfinished / STATE).write_text(state + "\n", encoding="utf-8")
+        write_text_whole(unfinished / STATE, json.dumps(asdict(State(step, digests)), indent=2) + "\n")
         _flush(unfinished)
         _discard(final)
         unfinished.rename(final)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from locret.errors import LocretError
-from locret.files import write_text_whole
+from locret.files import append, write_text_whole
 from locret.models.heads import RetainingHeads
 from locret.texts import parse_json, read_json
 from locret.train.config import TrainConfig
@@ -91,13 +91,9 @@ class RunFolder:
         """Add a step to the loss curve."""
         measures = report.measures
         row = LogRow(report.step, measures.loss, measures.fit, measures.smoothness, measures.recall, report.lr)
-        try:
-            with (self.path / LOG).open("a", encoding="utf-8") as file:
-                file.write(json.dumps(asdict(row)) + "\n")
-        except OSError as error:
-            raise LocretError(
-                f"cannot write {self.path / LOG}: {error.strerror}: free some space, then go on with --resume"
-            ) from error
+        append(
+            self.path / LOG, json.dumps(asdict(row)) + "\n", sync=False
+        )  # a checkpoint is synced, the curve need not be
 
     def forget_after(self, step: int) -> None:
         """Drop from the loss curve what a resumed run will do again, and a half-written line."""

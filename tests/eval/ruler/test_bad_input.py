@@ -73,10 +73,10 @@ def test_questions_in_another_form(task: str, data: str, tokenizer: Any, tmp_pat
 @pytest.mark.parametrize(
     ("name", "data", "message"),
     [
-        ("a.json", b"{", "as JSON"),
-        ("a.json.gz", b"plain", "as JSON"),
-        ("a.json.gz", gzip.compress(b"[]", mtime=0)[:-9], "as JSON"),
-        ("a.json", b"\xff\xfe\x00", "as JSON"),
+        ("a.json", b"{", "is not JSON"),
+        ("a.json.gz", b"plain", "is not JSON"),
+        ("a.json.gz", gzip.compress(b"[]", mtime=0)[:-9], "damaged .gz file"),
+        ("a.json", b"\xff\xfe\x00", "is UTF-16"),
     ],
 )
 def test_files_that_are_no_json(name: str, data: bytes, message: str, tokenizer: Any, tmp_path: Path) -> None:
