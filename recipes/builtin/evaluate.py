@@ -31,6 +31,7 @@ from locret.eval.haystack import (
 )
 from locret.eval.needles import MIX, MIXED_KINDS, templates
 from locret.files import write_text_whole
+from locret.models.logits import check_logits
 from recipes.builtin.tokenizer import BUILTIN
 
 LENGTHS = (512, 1024, 2048, 4096, 8192, 16384, 32000)
@@ -122,6 +123,7 @@ class FullAttention:
         ids = torch.tensor([question + expected[:-1]])
         logits = self.model(ids, past_key_values=cache, logits_to_keep=len(expected)).logits
         cache.crop(read - cache.get_seq_length())
+        check_logits(logits)
         return bool(logits[0].argmax(-1).tolist() == expected)
 
 

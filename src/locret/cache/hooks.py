@@ -11,14 +11,17 @@ from weakref import WeakKeyDictionary
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 
+from locret.cache.outputs import check_outputs
 from locret.cache.passes import padding_of, with_positions
 from locret.cache.prepare import PREPARE, keep_cache_across_switch
 from locret.cache.ragged import read_rows, replayed
 from locret.cache.surprise import note_output_layer, surprise_of
 from locret.errors import LocretError
-from locret.models.families import decoder_of
+from locret.models.families import decoder_of, text_config
+from locret.models.placement import has_values
 from locret.models.rope import freeze, switch_point, thaw
 from locret.models.taps import attach_taps, detach_taps
+from locret.models.token_ids import check_ids
 
 if TYPE_CHECKING:
     from locret.cache.budget_cache import BudgetCache
@@ -38,6 +41,7 @@ def attach(model: nn.Module) -> None:
     decoder = decoder_of(model)
     note_output_layer(model)
     _attached[model] = [
+        model.register_forward_pre_hook(check_outputs, with_kwargs=True),
         decoder.register_forward_pre_hook(_before_decoder, with_kwargs=True),
         decoder.register_forward_hook(_after_decoder, with_kwargs=True, always_call=True),
     ]
@@ -65,7 +69,10 @@ def _before_decoder(
     inputs = kwargs["inputs_embeds"] if kwargs.get("input_ids") is None else kwargs["input_ids"]
     length = inputs.shape[1]
     if length == 0:
-        raise LocretError("the prompt is empty: give at least one token")
+        raise LocretError(_nothing_to_read(cache.tokens_seen))
+    ids = kwargs.get("input_ids")
+    if ids is not None and has_values(ids):
+        check_ids(ids, text_config(decoder.config).vocab_size)
     cache.check_window(length)
     pads = padding_of(kwargs.get("attention_mask"))
     if pads is not None and cache.tokens_seen == 0 and length - int(pads.min()) > cache.budget.chunk:
@@ -86,6 +93,16 @@ def _before_decoder(
     piece_kwargs = with_positions(decoder, piece_kwargs, cache, inputs[:, at:])
     cache.reading.cuts.begin()
     return (), piece_kwargs
+
+
+def _nothing_to_read(seen: int) -> str:
+    """Of a cache that has read something `generate` skips as many tokens of its prompt."""
+    if not seen:
+        return "the prompt is empty: give at least one token"
+    return (
+        f"the cache has read {seen} tokens and the prompt has none beyond them: give all tokens so far with the new "
+        "ones behind them, or begin anew with another cache or cache.reset()"
+    )
 
 
 def _after_decoder(decoder: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:

@@ -131,6 +131,7 @@ def eval_command(
         from locret.eval.quizzes.data import parse_data
         from locret.eval.results import ResultFile
         from locret.eval.workers import load_ray
+        from locret.files import check_writable
         from locret.folders import alone_in
 
         grid = Grid(
@@ -150,6 +151,8 @@ def eval_command(
         job = Job(model, heads, names, grid, filler, sources, dtype, device, parse_shard(shard))
         if plots:
             load_figure()
+        if kvpress_output:
+            check_writable(kvpress_output / "of_a_cell" / "metrics.json")
         if workers > 1:
             load_ray()
         with alone_in(out) if out else nullcontext():

@@ -100,6 +100,7 @@ def generate_command(
         from locret.cli.loading import check_method, load
         from locret.cli.progress import reading
         from locret.engine import Sampling
+        from locret.engine.decode import stop_strings
 
         units = prompt_budget(
             model, budget, chunk, stabilizers, local, positions, decode_budget, decode_every, pin_first, pin_newest
@@ -107,6 +108,7 @@ def generate_command(
         sized = budget is not None  # without a budget of the user's, InfLLM has the paper's sizes
         method = check_method(policy, units, sized)
         Sampling(temperature, top_k, top_p, seed)
+        stops = stop_strings(stop)
         loaded = load(model, heads, dtype, device, device_map=device_map, weight_bits=weight_bits)
         turns = prompt.turns(loaded.tokenizer, chat)
         asked = prompt.question_tokens(loaded.tokenizer, chat)
@@ -115,9 +117,14 @@ def generate_command(
         session = None
         with reading(out.notes, "reading") as progress:
             for i, turn in enumerate(turns):
-                coming = sum(map(len, turns[i + 1 :])) + max_new_tokens
-                first = asked if i == 0 else 0
-                session = engine.prefill(turn, session, progress=progress, answer_tokens=coming, question_tokens=first)
+                session = engine.prefill(
+                    turn,
+                    session,
+                    progress=progress,
+                    answer_tokens=max_new_tokens,
+                    question_tokens=asked if i == 0 else 0,
+                    later_tokens=sum(map(len, turns[i + 1 :])),
+                )
         assert session is not None
         answer = engine.stream(
             session,

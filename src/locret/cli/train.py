@@ -55,11 +55,14 @@ def train_command(
         from locret.models.heads import RetainingHeads
         from locret.models.loading import load_model
         from locret.train.config import TrainConfig
+        from locret.train.folder import RunFolder
         from locret.train.launch import default_dtype, make_accelerator
         from locret.train.records import read_records
         from locret.train.run import train_heads
 
         accelerator = make_accelerator(device)
+        if accelerator.is_main_process:
+            RunFolder(out).check_free(resume)
         config = TrainConfig(
             steps=steps,
             lr=lr,

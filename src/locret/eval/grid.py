@@ -138,6 +138,12 @@ class Cell:
     max_new_tokens: int | None = None
     data: str = ""
 
+    @property
+    def documents(self) -> object:
+        """Equal for cells with the same documents and questions: those that only policy and budget tell apart."""
+        same = {"policy": "", "prefill": "", "budget": ""}
+        return tuple(({**asdict(self), **same}).items())
+
     def as_json(self) -> dict[str, Any]:
         """The settings as one flat object; `budget` is the budget's size."""
         flat = asdict(self)

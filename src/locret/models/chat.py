@@ -8,10 +8,27 @@ from dataclasses import dataclass
 from itertools import count
 from typing import Any
 
-from jinja2 import TemplateError
-
-from locret.errors import LocretError
+from locret.errors import LocretError, first_line
 from locret.models.tokens import Stretch, Tokens, tokenise
+
+
+def rendered(tokenizer: Any, messages: list[dict[str, str]], remedy: str, answering: bool = True) -> str:
+    """The text of a chat in a tokenizer's template.
+
+    Args:
+        tokenizer: with a chat template.
+        messages: its turns, `role` and `content` each.
+        remedy: what a user can do who meets a template that refuses them.
+        answering: whether the beginning of an answer comes last.
+
+    Raises:
+        LocretError: the template refuses the messages, as some do with a system's, or it is damaged.
+    """
+    try:
+        text: str = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=answering)
+    except Exception as error:  # a template is somebody's program, and raises what it likes
+        raise LocretError(f"the chat template refuses the message ({first_line(error)}): {remedy}") from error
+    return text
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,13 +62,7 @@ class Message:
         if not self.tokenizer.chat_template:
             raise LocretError("--chat needs a chat template and this model's tokenizer has none: leave --chat out")
         messages = [{"role": "user", "content": content}]
-        try:
-            text: str = self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-        except TemplateError as error:
-            raise LocretError(
-                f"the chat template refuses the message ({error}): leave the template out (--no-chat)"
-            ) from error
-        return text
+        return rendered(self.tokenizer, messages, "leave the template out (--no-chat)")
 
     def _place(self, text: str, place: int) -> int:
         """Where `place` of the content is in the rendered text.

@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from transformers import PreTrainedConfig
 from transformers.activations import ACT2FN
 
 from locret.errors import LocretError
@@ -114,7 +115,14 @@ class RetainingHeads(nn.Module):
         objective: str = "",
         fingerprint: tuple[float, ...] = (),
     ) -> RetainingHeads:
-        """Fresh heads, to be trained, for the model that a transformers configuration describes."""
+        """Fresh heads, to be trained, for the model that a transformers configuration describes.
+
+        Raises:
+            LocretError: it is no configuration, or of no supported family, or the width is no whole number from 1 on.
+        """
+        if not isinstance(config, PreTrainedConfig):
+            raise LocretError(f"config is a {type(config).__name__}: give the configuration of a model (model.config)")
+        family_of(config)
         text, shapes = text_config(config), shapes_of(config)
         activation = getattr(text, "hidden_act", None) or text.hidden_activation
         return cls(

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from locret.errors import LocretError
-from locret.files import text_writer, write_together
+from locret.files import check_writable, text_writer, write_together
 from locret.models.card import Card, make_card
 from locret.models.heads_config import HeadsConfig
 from locret.models.pair import PAIR, check_pair, pair_of
@@ -53,13 +53,14 @@ def check_folder(folder: Path) -> None:
     """Refuse a folder in which saving heads would touch something else.
 
     Raises:
-        LocretError: it is a file, or it holds anything but retaining heads.
+        LocretError: it is a file, it holds anything but retaining heads, or nothing can be put there.
     """
     if folder.exists() and not folder.is_dir():
         raise LocretError(f"{folder} is a file: retaining heads are written into a folder, choose another name")
     foreign = sorted(path.name for path in folder.glob("*") if path.name not in FILES and path.name[0] != ".")
     if foreign:
         raise LocretError(f"{folder} holds {foreign[0]}, which is no part of retaining heads: choose a new folder")
+    check_writable(folder / CONFIG)
 
 
 def load_heads(path: str | Path) -> tuple[HeadsConfig, dict[str, Tensor]]:

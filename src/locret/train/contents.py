@@ -7,7 +7,10 @@ from itertools import pairwise
 from typing import Any, Protocol
 
 from locret.errors import LocretError
+from locret.models.chat import rendered
 from locret.models.tokens import beginning_of_text
+
+OTHERWISE = "leave out what it refuses, or give the `prompt`/`answer` form"
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,9 +80,9 @@ class Conversation:
         texts = [""]
         for question, answer in self.turns:
             messages.append({"role": "user", "content": question})
-            texts.append(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
+            texts.append(rendered(tokenizer, messages, OTHERWISE))
             messages.append({"role": "assistant", "content": answer})
-            texts.append(tokenizer.apply_chat_template(messages, tokenize=False))
+            texts.append(rendered(tokenizer, messages, OTHERWISE, answering=False))
         if not all(longer.startswith(shorter) for shorter, longer in pairwise(texts)):
             raise LocretError(
                 "the tokenizer's chat template rewrites earlier turns, so that answers cannot be "

@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from locret.errors import LocretError
-from locret.files import append, write_text_whole
+from locret.files import append, check_writable, write_text_whole
 from locret.models.heads import RetainingHeads
 from locret.texts import parse_json, read_json
+from locret.train.checkpoint import PREFIX
 from locret.train.config import TrainConfig
 from locret.train.loop import StepReport
 from locret.train.records import Records
@@ -55,17 +56,15 @@ class RunFolder:
     def claim(self, identity: dict[str, Any], resume: bool) -> None:
         """Make the folder that of the run `identity`, or make sure that it is.
 
+        A run without a checkpoint begins anew when it is resumed, so it may have other data then, such as mended ones.
+
         Raises:
             LocretError: it holds something else, or a run that is not to be resumed.
         """
-        if not (self.path / RUN).exists():
-            self._refuse_foreign_files()
+        self.check_free(resume)
+        if not any(self.checkpoints.glob(f"{PREFIX}*")):  # no run, or nothing of it that another one could spoil
             write_text_whole(self.path / RUN, json.dumps(identity, indent=2) + "\n")
             return
-        if not resume:
-            raise LocretError(
-                f"{self.path} holds a training run already: add --resume to go on with it, or choose another --out"
-            )
         before = self._read_identity()
         for key in sorted(before.keys() | identity.keys()):
             if before.get(key) != identity.get(key):
@@ -73,6 +72,20 @@ class RunFolder:
                     f"cannot resume {self.path}: {key} was {shown(before.get(key))}, now it is "
                     f"{shown(identity.get(key))}: give the same as before, or another --out"
                 )
+
+    def check_free(self, resume: bool) -> None:
+        """Refuse a folder that cannot be a run's, or holds one that is not to be resumed; nothing is written.
+
+        Raises:
+            LocretError: with what is there.
+        """
+        if not (self.path / RUN).exists():
+            self._refuse_foreign_files()
+            check_writable(self.path / RUN)
+        elif not resume:
+            raise LocretError(
+                f"{self.path} holds a training run already: add --resume to go on with it, or choose another --out"
+            )
 
     def _refuse_foreign_files(self) -> None:
         if self.path.exists() and not self.path.is_dir():

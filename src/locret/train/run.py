@@ -105,6 +105,7 @@ def train_heads(
         accelerator=accelerator,
         optimizer=make_optimizer(heads, config),
     )
+    trainer.check_records()
     identity = identity_of(config, records, heads) | {"start": _digest(start)}
     with alone_in(folder.path) if accelerator.is_main_process else nullcontext():
         if accelerator.is_main_process:

@@ -8,7 +8,9 @@ from typing import Any
 from locret.errors import LocretError
 from locret.eval.benchmarks.truncation import Frame, plain_frame
 from locret.eval.haystack import plain_ids
+from locret.models.chat import rendered
 
+WITHOUT = "leave out --chat"
 MARK = "[[the-document-stands-here]]"  # passes through any template unchanged
 
 
@@ -23,7 +25,7 @@ def frame_of(tokenizer: Any, chat: bool) -> Frame:
     if not getattr(tokenizer, "chat_template", None):
         raise LocretError("--chat needs a tokenizer with a chat template and this model's has none: leave out --chat")
     message = {"role": "user", "content": MARK}
-    text = tokenizer.apply_chat_template([message], tokenize=False, add_generation_prompt=True)
+    text = rendered(tokenizer, [message], WITHOUT)
     head, mark, tail = text.partition(MARK)
     if not mark:
         raise LocretError("the tokenizer's chat template does not repeat a message as it is: leave out --chat")
@@ -66,7 +68,7 @@ def turns_of(tokenizer: Any, chat: bool) -> Turns:
     if not chat:
         return Turns(frame.head, **PLAIN_TURNS)
     said = [{"role": role, "content": MARK} for role in ("user", "assistant", "user")]
-    parts = tokenizer.apply_chat_template(said, tokenize=False, add_generation_prompt=True).split(MARK)
+    parts = rendered(tokenizer, said, WITHOUT).split(MARK)
     if len(parts) != len(said) + 1:
         raise LocretError("the tokenizer's chat template does not repeat messages as they are: leave out --chat")
     return Turns(frame.head, question="\n\n", again=parts[2], answer=frame.tail, lead="")
