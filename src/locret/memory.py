@@ -26,7 +26,7 @@ def check_room(what: str, nbytes: int, remedy: str) -> None:
     """
     memory = main_memory()
     if memory is not None and nbytes > memory:
-        raise LocretError(f"{what} takes {_gib(nbytes)}, and this machine has {_gib(memory)} of memory: {remedy}")
+        raise LocretError(f"{what} would take {_gib(nbytes)}, and this machine has {_gib(memory)} of memory: {remedy}")
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -189,3 +189,13 @@ def test_a_terminal_of_ascii_gets_a_strip_of_ascii(tmp_path: Path) -> None:
         shown = stdout.buffer.getvalue().decode("cp1252")  # type: ignore[attr-defined]
     assert all(name in shown for name in POLICIES)
     assert "- one that was not" in shown
+
+
+@pytest.mark.parametrize("columns", ["0", "1", "999999999"])
+def test_a_terminal_of_any_width_is_drawn_on(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, columns: str
+) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
+    shown = run("demo", "--length", 1600, "--budget", "1/4", "--out", tmp_path / "kept.png")
+    assert shown.exit_code == 0, shown.stderr
+    assert max(map(len, shown.stdout.splitlines())) <= 1000

@@ -57,5 +57,5 @@ class LineFile:
             return as_object(parse_json(as_text(line, place), place))
         except LocretError as error:
             raise LocretError(
-                f"{place} is not a JSON object ({error}): remove the line, or choose another folder"
+                f"{place} is not a JSON object: remove the line, or choose another folder ({error})"
             ) from error

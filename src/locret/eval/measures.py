@@ -28,21 +28,33 @@ def measures_of(task: str, lines: Sequence[Mapping[str, Any]]) -> Measures:
         LocretError: there are none, or one lacks a field.
     """
     judged = judge(task, lines)
-    low, high = bootstrap(judged.columns, [line["document"] for line in lines], judged.together)
-    prefill: dict[Any, list[float]] = {}
-    for line in lines:  # all questions of a document tell the time of the one reading, unless each had its own
-        prefill.setdefault(line["document"], []).append(line["prefill_seconds"])
+    read = [told(Told, line) for line in lines]
+    low, high = bootstrap(judged.columns, [one.document for one in read], judged.together)
+    prefill: dict[int, list[float]] = {}
+    for one in read:  # all questions of a document tell the time of the one reading, unless each had its own
+        prefill.setdefault(one.document, []).append(one.prefill_seconds)
     return Measures(
         score=round(judged.score, 2),
         low=round(low, 2),
         high=round(high, 2),
-        kv_bytes=max(line["kv_bytes"] for line in lines),
+        kv_bytes=max(one.kv_bytes for one in read),
         prefill_seconds=round(fmean(map(fmean, prefill.values())), 4),
-        decode_seconds=round(fmean(line["decode_seconds"] for line in lines), 4),
+        decode_seconds=round(fmean(one.decode_seconds for one in read), 4),
         parts={name: round(part, 2) for name, part in judged.parts.items()},
-        offloaded_bytes=max(line.get("offloaded_bytes", 0) for line in lines),  # lines of an earlier run may not say
+        offloaded_bytes=max(one.offloaded_bytes for one in read),
         fidelity=_fidelity(lines) if kind_of(task) is Kind.FORCED else None,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What every line tells of reading its document and of asking: see `results.Measures`."""
+
+    document: int
+    kv_bytes: int
+    prefill_seconds: float
+    decode_seconds: float
+    offloaded_bytes: int = 0  # lines of an earlier version do not say
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,21 +36,10 @@ class Predictions(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
-    """What every line tells, whatever the task.
-
-    Attributes:
-        uid: of the question.
-        document: number of the document.
-        kv_bytes, offloaded_bytes, prefill_seconds, decode_seconds: as `results.Measures`, of this question.
-    """
+class Named:
+    """What every line tells, whatever the task: the question it answers, by which a run goes on."""
 
     uid: str
-    document: int
-    kv_bytes: int
-    prefill_seconds: float
-    decode_seconds: float
-    offloaded_bytes: int = 0  # lines of an earlier version do not say
 
 
 class Unwritten:
@@ -125,11 +114,11 @@ def cells_with_predictions(folder: Path) -> Iterator[tuple[Cell, Subject]]:
 
 
 def _whole(path: Path) -> LineFile:
-    """A file of predictions, if every line tells what all of them do."""
+    """A file of predictions, if every line names its question."""
     file = LineFile(path)
     for number, line in enumerate(file.lines, start=1):
         try:
-            from_object(Told, line)
+            from_object(Named, line)
         except LocretError as error:
             raise LocretError(
                 f"{path}, prediction {number}: {error}: remove the file, or choose another folder"

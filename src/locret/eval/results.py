@@ -127,18 +127,25 @@ class ResultFile:
             is to be alone in it (`folders.alone_in`).
 
     Raises:
-        LocretError: a line other than the last is not a JSON object, or nothing can be written there.
+        LocretError: a line other than the last is not a JSON object.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._file = LineFile(folder / RESULTS)
-        append(self.path, "")  # a shard without a cell has results, too: none
 
     @property
     def path(self) -> Path:
         """The file."""
         return self._file.path
+
+    def make(self) -> None:
+        """Make the file, once it is known that there will be results; a shard without a cell has some, too: none.
+
+        Raises:
+            LocretError: nothing can be written there.
+        """
+        append(self.path, "")
 
     def find(self, cell: Cell, subject: Subject) -> Row | None:
         """The row of this very cell, if it is in the file; the last one where there are several."""
