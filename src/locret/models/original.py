@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from locret.errors import LocretError
-from locret.files import write_whole
+from locret.files import check_writable, write_whole
 from locret.models.heads import RetainingHeads
 from locret.models.state_dicts import StateDict
 
@@ -117,8 +117,7 @@ def check_export(path: Path) -> None:
     """Refuse a path that `export_heads` would not write to."""
     if path.suffix not in _WRITERS:
         raise LocretError(f"{path} is no name for a state dict: give a file that ends in {' or '.join(_WRITERS)}")
-    if path.is_dir():
-        raise LocretError(f"{path} is a folder: give the name of a file that is to be written")
+    check_writable(path)
     if path.exists() and path.stat().st_size and not _is_export(path):
         raise LocretError(f"{path} exists and is no file of retaining heads alone: choose another name")
 
