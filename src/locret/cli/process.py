@@ -67,4 +67,4 @@ def _end(number: int, frame: FrameType | None) -> None:
 
 
 def _nowhere() -> TextIO:
-    return open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123 - it stays open
+    return open(os.devnull, "w", encoding="utf-8", errors="replace")  # noqa: PTH123 - it stays open
