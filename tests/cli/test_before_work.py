@@ -39,7 +39,7 @@ def test_generate_counts_prompt_and_answer_first(run: Run, model_folder: Path, t
     line = error_line(run(*options, "--prompt-ids", ids))
     assert f"{WINDOW - 10} tokens and an answer of up to 20 are more than the model's window of {WINDOW}" in line
     document = tmp_path / "document.txt"
-    document.write_text("The mill. " * (WINDOW // 10 - 6), encoding="utf-8")
+    document.write_text("The mill. " * (WINDOW // 10 - 4), encoding="utf-8")
     line = error_line(run(*options, "--document", document, "--question", "Who asked for it?"))
     assert "and an answer of up to 20 are more" in line
 
