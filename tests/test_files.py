@@ -125,3 +125,19 @@ def test_what_a_killed_process_has_left_goes_with_the_next_file_and_a_living_one
             command.communicate()
     write_whole(tmp_path / "next", lambda path: path.write_text("again"))
     assert [path.read_text() for path in tmp_path.iterdir()] == ["again"]
+
+
+def test_a_writer_that_puts_another_file_in_place_of_its_own_loses_neither_file_nor_rights(tmp_path: Path) -> None:
+    def replaced(path: Path) -> None:
+        made = tmp_path / "made"
+        made.write_text("new")
+        made.chmod(0o600)
+        made.replace(path)
+
+    (tmp_path / "a").write_text("old")
+    (tmp_path / "a").chmod(0o640)
+    write_together({tmp_path / "a": replaced, tmp_path / "b": replaced})
+    assert (tmp_path / "a").read_text() == (tmp_path / "b").read_text() == "new"
+    assert stat.S_IMODE((tmp_path / "a").stat().st_mode) == 0o640
+    assert stat.S_IMODE((tmp_path / "b").stat().st_mode) != 0o600
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b"]

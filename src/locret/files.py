@@ -66,10 +66,12 @@ def write_together(files: Mapping[Path, Callable[[Path], object]]) -> None:
         for path, write in files.items():
             place = place_of(path)
             made = make_folder(place.parent) + made
-            _sweep(place.parent)
+            if place.parent not in {other.parent for other in temporaries}:
+                _sweep(place.parent)
             temporaries[place] = _temporary_beside(place)
             temporary = Path(temporaries[place].name)
             write(temporary)
+            temporaries[place] = _still_locked(temporary, temporaries[place])
             with temporary.open("rb+") as filled:
                 os.fsync(filled.fileno())
         for place, file in temporaries.items():
@@ -167,6 +169,17 @@ def _temporary_beside(place: Path) -> IO[bytes]:
                 path.chmod(stat.S_IMODE(place.stat().st_mode))
             return file
         file.close()  # taken for one that was left, before it was locked: once more
+
+
+def _still_locked(path: Path, file: IO[bytes]) -> IO[bytes]:
+    """The file at `path`, locked and with the rights of `file`, which a writer (safetensors) may have replaced by it."""
+    if is_there(path, file):
+        return file
+    with file:
+        path.chmod(stat.S_IMODE(os.fstat(file.fileno()).st_mode))
+    again = path.open("r+b")
+    take(again, wait=True)
+    return again
 
 
 def _sweep(folder: Path) -> None:
