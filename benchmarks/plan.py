@@ -23,6 +23,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from locret.files import write_text_whole
+
 RESULTS = Path(__file__).parent / "results" / "plan.json"
 BUDGET = {"size": 2048, "chunk": 1024, "stabilizers": 256, "local": 100, "positions": "true"}
 LENGTH, WIDTH = 8192, 1024
@@ -133,8 +135,7 @@ def main() -> None:
         },
         "rows": rows,
     }  # fmt: skip
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    write_text_whole(options.out, json.dumps(result, indent=1) + "\n")
 
 
 if __name__ == "__main__":

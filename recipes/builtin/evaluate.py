@@ -30,6 +30,8 @@ from locret.eval.haystack import (
     question_ids,
 )
 from locret.eval.needles import MIX, MIXED_KINDS, templates
+from locret.files import write_text_whole
+from locret.models.logits import check_logits
 from recipes.builtin.tokenizer import BUILTIN
 
 LENGTHS = (512, 1024, 2048, 4096, 8192, 16384, 32000)
@@ -121,6 +123,7 @@ class FullAttention:
         ids = torch.tensor([question + expected[:-1]])
         logits = self.model(ids, past_key_values=cache, logits_to_keep=len(expected)).logits
         cache.crop(read - cache.get_seq_length())
+        check_logits(logits)
         return bool(logits[0].argmax(-1).tolist() == expected)
 
 
@@ -210,7 +213,6 @@ def main() -> None:
         "python": platform.python_version(),
         "torch": torch.__version__,
     }
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
     results = kept_cells(arguments.out, configuration)
     for cell in table_cells(arguments.lengths):
         if arguments.kinds and cell.kind not in arguments.kinds:
@@ -221,7 +223,7 @@ def main() -> None:
         print(json.dumps(results[-1]), flush=True)
         # Written after every cell: the long ones take minutes each.
         report = {"configuration": configuration, "cells": results}
-        arguments.out.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+        write_text_whole(arguments.out, json.dumps(report, indent=1) + "\n")
     print(markdown(results))
 
 

@@ -21,6 +21,8 @@ import torch
 import locret
 from locret.eval.haystack import Context, Filler, build_context, question_ids
 from locret.eval.needles import is_correct
+from locret.files import write_text_whole
+from locret.models.logits import check_logits
 from locret.policies import policy_options
 
 RESULTS = Path(__file__).parent / "results" / "lococo.json"
@@ -48,6 +50,7 @@ def losses(engine: locret.Engine, texts: list[list[int]]) -> list[float]:
         session = engine.prefill(ids[:LENGTH])
         after = torch.tensor(ids[LENGTH:])
         logits = engine.model(after[None], past_key_values=session.cache.fork()).logits[0, :-1].float()
+        check_logits(torch.cat([session.logits[None], logits]))
         first = torch.nn.functional.cross_entropy(session.logits[None], after[:1], reduction="sum")
         rest = torch.nn.functional.cross_entropy(logits, after[1:], reduction="sum")
         found.append(float(first + rest) / len(after))
@@ -98,8 +101,7 @@ def main() -> None:
             "score": round(answers(engine, tokenizer, contexts), 1), "nll": [round(one, 4) for one in each],
         })  # fmt: skip
         print(with_change(rows[-1], rows), flush=True)
-        options.out.parent.mkdir(parents=True, exist_ok=True)
-        options.out.write_text(json.dumps(rows) + "\n", encoding="utf-8")
+        write_text_whole(options.out, json.dumps(rows) + "\n")
     print(*(with_change(row, rows) for row in rows), sep="\n")
 
 

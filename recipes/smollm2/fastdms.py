@@ -43,6 +43,7 @@ from locret.eval.intervals import drawn_interval
 from locret.eval.lines import LineFile
 from locret.eval.reading import budgeted, open_reading
 from locret.files import write_text_whole
+from locret.models.logits import check_logits
 from locret.models.tokens import beginning_of_text
 from recipes.smollm2.data import SHARED
 
@@ -77,6 +78,7 @@ def greedy(engine: Engine, prompt: Sequence[int]) -> tuple[list[int], Tensor]:
     """What full attention writes, `STEPS` tokens whatever they are, and the logits [STEPS, vocab] that chose them."""
     session, tokens, rows = engine.prefill(prompt), list[int](), list[Tensor]()
     for _ in range(STEPS):
+        check_logits(session.logits)
         rows.append(session.logits)
         tokens.append(int(session.logits.argmax()))
         session = engine.prefill(tokens[-1:], session)

@@ -20,12 +20,14 @@ from locret.cache.reading import Arriving, Reading
 from locret.cache.rotation import Rotation
 from locret.cache.sliding import fork_sliding, sliding_bytes, stack_sliding
 from locret.cache.storage import Storage
+from locret.cache.window import check_window
 from locret.errors import LocretError
 from locret.models.families import Projections, budgeted_layers, text_config
 from locret.models.placement import own_precision
 from locret.models.queries import Queries
 from locret.models.rope import LongRope, layer_frequencies
 from locret.policies.base import HasWeights, Policy
+from locret.values import check_whole
 
 
 class BudgetCache(Cache):
@@ -50,7 +52,8 @@ class BudgetCache(Cache):
     Layers with a sliding window (Gemma 3) keep transformers' own cache, which is bounded already.
 
     Raises:
-        LocretError: the model's family is not supported, or model, policy, storage and budget do not go together.
+        LocretError: the model's family is not supported, a value is out of range, or model, policy, storage and budget
+            do not go together.
     """
 
     is_budgeted = True  # what the hooks on the model look for
@@ -66,6 +69,9 @@ class BudgetCache(Cache):
         storage: str | Callable[[], Storage] = "dense",
     ) -> None:
         empty = fitting_storage(storage, policy, budget)
+        for name, length in (("prompt_length", prompt_length), ("total_length", total_length)):
+            if length is not None:
+                check_whole(name, length, 1)
         attach(model)
         policy.check(model)
         if isinstance(policy, HasWeights):
@@ -125,7 +131,8 @@ class BudgetCache(Cache):
         Raises:
             LocretError: nothing has been read, or there is no such layer, or it has a sliding window.
         """
-        if not 0 <= layer < len(self.layers):
+        check_whole("layer", layer, 0)
+        if layer >= len(self.layers):
             raise LocretError(f"layer {layer} does not exist: the model has layers 0 to {len(self.layers) - 1}")
         if layer not in self.budgeted:
             raise LocretError(f"layer {layer} has a sliding window and no budget: ask for one of {self.budgeted}")
@@ -153,7 +160,7 @@ class BudgetCache(Cache):
         with own_precision(keys.device):
             return super().update(keys, value_states, layer_idx, *args, **kwargs)
 
-    def check_whole(self) -> None:
+    def check_unbroken(self) -> None:
         """Refuse to go on behind a pass that was broken off.
 
         Raises:
@@ -170,7 +177,7 @@ class BudgetCache(Cache):
         Raises:
             LocretError: a pass was broken off.
         """
-        self.check_whole()
+        self.check_unbroken()
         twin = BudgetCache.__new__(BudgetCache)
         twin.reading = replace(self.reading)
         twin.window, twin.budgeted, twin.assisted = self.window, self.budgeted, self.assisted
@@ -207,20 +214,25 @@ class BudgetCache(Cache):
             self.begin_turn(length)
 
     def plan(self, length: int) -> list[int]:
-        """In which pieces the next `length` tokens are to be read."""
-        seen, reading = self.tokens_seen, self.reading
-        if self.assisted and seen == 0 and length >= (reading.prompt_length or 0):
-            return self._plan_with_candidates(length)
-        over = reading.prompt_length is not None and seen >= reading.prompt_length
-        if over and length <= min(DECODED_AT_ONCE, reading.budget.chunk):
-            return [length]
+        """In which pieces the next `length` tokens are to be read, as they will be."""
+        pieces, self.reading.prompt_length = self.planned(length)
+        return pieces
+
+    def planned(self, length: int) -> tuple[list[int], int | None]:
+        """What `plan` would say, and where the prompt ends by it (`Reading.prompt_length`); nothing is changed."""
+        seen, prompt, budget = self.tokens_seen, self.reading.prompt_length, self.budget
+        if self.assisted and seen == 0 and length >= (prompt or 0):
+            return self._plan_with_candidates(length), prompt
+        over = prompt is not None and seen >= prompt
+        if over and length <= min(DECODED_AT_ONCE, budget.chunk):
+            return [length], prompt
         if over:
-            reading.prompt_length = None  # that prompt is over: this is another turn
-        if length > reading.budget.chunk and reading.prompt_length is None:
-            self.begin_turn(length)
+            prompt = None  # that prompt is over: this is another turn
+        if length > budget.chunk and prompt is None:
+            prompt = seen + length
         if length == 1:
-            return [1]
-        return chunk_plan(seen, seen + length, reading.prompt_length, reading.budget)
+            return [1], prompt
+        return chunk_plan(seen, seen + length, prompt, budget), prompt
 
     def _plan_with_candidates(self, length: int) -> list[int]:
         """The first pass of assisted generation: a prompt, and behind it tokens that it may be continued with.
@@ -244,26 +256,13 @@ class BudgetCache(Cache):
         self.assisted = True
         super().activate_past_recording()
 
-    def check_window(self, length: int) -> None:
-        """Refuse tokens that the model has no positions for.
+    def check_window(self, length: int, later: int = 0, answer: int = 0) -> None:
+        """Refuse the next `length` tokens, a turn of `later` behind them and an `answer` if the window is too short.
 
         Raises:
             LocretError: the positions would go past the model's window.
         """
-        budget = self.budget
-        if budget.positions == "true":
-            if self.tokens_seen + length > self.window:
-                raise LocretError(
-                    f"{self.tokens_seen + length} tokens are more than the model's window of {self.window}: "
-                    'shorten the prompt, or use positions="compact", which reads any length'
-                )
-            return
-        widest = self.stored + min(length, budget.chunk)
-        if widest > self.window:
-            raise LocretError(
-                f"{self.stored} stored units + a chunk of {min(length, budget.chunk)} are more than the model's "
-                f"window of {self.window}: lower the budget or the chunk"
-            )
+        check_window(self, length, later, answer)
 
     def make_room(self) -> None:
         """Before a turn goes on: drop what earlier tails and answers left above one chunk over the budget."""

@@ -20,8 +20,12 @@ def fitting_storage(storage: str | Callable[[], Storage], policy: Policy, budget
         policy, budget: what the cache is for.
 
     Raises:
-        LocretError: unknown storage, or one that contradicts policy or budget.
+        LocretError: unknown storage, or one that contradicts policy or budget; or these are something else.
     """
+    if not hasattr(policy, "evicts"):
+        raise LocretError(f"policy is {policy!r}: give the policy itself, as get_policy makes it of a name")
+    if not isinstance(budget, Budget):
+        raise LocretError(f"budget is {budget!r}: give a Budget, such as Budget(size=1024)")
     empty = get_storage(storage) if isinstance(storage, str) else storage
     name = storage if isinstance(storage, str) else type(empty()).__name__.lower()
     check_policy(name, empty, policy.evicts)

@@ -12,15 +12,18 @@ import torch
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 
+from locret.cache.outputs import check_outputs
 from locret.cache.passes import padding_of, with_positions
 from locret.cache.prepare import prepare_here, restore
 from locret.cache.ragged import read_rows, replayed
 from locret.cache.surprise import note_output_layer, surprise_of
 from locret.errors import LocretError
 from locret.models.attached import attach_once, take_off
-from locret.models.families import decoder_of
+from locret.models.families import decoder_of, text_config
+from locret.models.placement import has_values
 from locret.models.rope import hold, switch_point, use_held
 from locret.models.taps import attach_taps, detach_taps
+from locret.models.token_ids import check_ids
 
 if TYPE_CHECKING:
     from locret.cache.budget_cache import BudgetCache
@@ -42,6 +45,7 @@ def attach(model: nn.Module) -> None:
 
 def _register(model: nn.Module) -> Iterator[RemovableHandle]:
     decoder = decoder_of(model)
+    yield model.register_forward_pre_hook(check_outputs, with_kwargs=True)
     yield decoder.register_forward_pre_hook(_before_decoder, with_kwargs=True)
     yield decoder.register_forward_hook(_after_decoder, with_kwargs=True, always_call=True)
     if switch_point(model.config) is not None:
@@ -72,10 +76,12 @@ def _prepared(decoder: nn.Module, cache: BudgetCache, kwargs: dict[str, Any]) ->
     inputs = kwargs["inputs_embeds"] if kwargs.get("input_ids") is None else kwargs["input_ids"]
     length = inputs.shape[1]
     if length == 0:
-        raise LocretError("the prompt is empty: give at least one token")
-    reading = cache.reading
+        raise LocretError(_nothing_to_read(cache.tokens_seen))
+    reading, ids = cache.reading, kwargs.get("input_ids")
     if not reading.in_pieces:
-        cache.check_whole()
+        cache.check_unbroken()
+        if ids is not None and has_values(ids):
+            check_ids(ids, text_config(decoder.config).vocab_size)
     cache.check_window(length)
     pads = padding_of(kwargs.get("attention_mask"))
     if pads is not None and cache.tokens_seen == 0 and length - int(pads.min()) > cache.budget.chunk:
@@ -98,6 +104,16 @@ def _prepared(decoder: nn.Module, cache: BudgetCache, kwargs: dict[str, Any]) ->
     piece_kwargs = with_positions(decoder, piece_kwargs, cache, inputs[:, at:])
     reading.cuts.begin()
     return piece_kwargs
+
+
+def _nothing_to_read(seen: int) -> str:
+    """Of a cache that has read something `generate` skips as many tokens of its prompt."""
+    if not seen:
+        return "the prompt is empty: give at least one token"
+    return (
+        f"the cache has read {seen} tokens and the prompt has none beyond them: give all tokens so far with the new "
+        "ones behind them, or begin anew with another cache or cache.reset()"
+    )
 
 
 @torch.compiler.disable

@@ -125,8 +125,9 @@ def _told(
     """One policy's row, replies, and what it kept."""
     policy = loaded.policy(name)
     engine = Engine(loaded.model, loaded.tokenizer, policy=policy, budget=units)
+    longest = max(map(len, prompts.asked))
     with reading(written.notes, f"{name} reads") as progress:
-        session = engine.prefill(prompts.read, progress=progress)
+        session = engine.prefill(prompts.read, progress=progress, answer_tokens=MAX_NEW_TOKENS, later_tokens=longest)
     replies = []
     for question, ids in zip(QUESTIONS, prompts.asked, strict=True):
         began = time.perf_counter()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from locret.cli.common import (
+    MOST_SEED,
     BudgetOption,
     ChunkOption,
     DeviceOption,
@@ -76,7 +77,7 @@ def generate_command(
         int | None, typer.Option(help="8 or 4: quantise the weights while loading.", show_default="as they are saved")
     ] = None,
     static: StaticOption = False,
-    seed: Annotated[int, typer.Option(help="Of sampling, and of the random policy.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=MOST_SEED, help="Of sampling, and of the random policy.")] = 0,
     as_json: JsonOption = False,
 ) -> None:
     """Read a prompt of any length chunk by chunk, keep what fits the budget, and answer.
@@ -84,18 +85,22 @@ def generate_command(
     Give --document with --question, or --prompt-file, or --prompt-ids.
     """
     with output(as_json) as out:
+        from locret.texts import argument_text
+
         if chat and prompt_ids is not None:
             raise typer.BadParameter("--chat is for text: token ids are read as they stand")
         if query_first and document is None:
             raise typer.BadParameter(
                 "--query-first needs --document and --question: other prompts are read as they stand"
             )
+        stops = tuple(argument_text(text, "--stop") for text in stop or ())
         prompt = _prompt(document, question, prompt_file, prompt_ids, query_first)
 
         from locret.cli.budget import prompt_budget
         from locret.cli.loading import check_method, load
         from locret.cli.progress import reading
         from locret.engine import Sampling
+        from locret.engine.decode import stop_strings
 
         units = prompt_budget(
             model, budget, chunk, stabilizers, local, positions, decode_budget, decode_every, pin_first, pin_newest
@@ -103,6 +108,7 @@ def generate_command(
         sized = budget is not None  # without a budget of the user's, InfLLM has the paper's sizes
         method = check_method(policy, units, sized)
         Sampling(temperature, top_k, top_p, seed)
+        stops = stop_strings(stop)
         loaded = load(model, heads, dtype, device, device_map=device_map, weight_bits=weight_bits)
         turns = prompt.turns(loaded.tokenizer, chat)
         asked = prompt.question_tokens(loaded.tokenizer, chat)
@@ -111,9 +117,14 @@ def generate_command(
         session = None
         with reading(out.notes, "reading") as progress:
             for i, turn in enumerate(turns):
-                coming = sum(map(len, turns[i + 1 :])) + max_new_tokens
-                first = asked if i == 0 else 0
-                session = engine.prefill(turn, session, progress=progress, answer_tokens=coming, question_tokens=first)
+                session = engine.prefill(
+                    turn,
+                    session,
+                    progress=progress,
+                    answer_tokens=max_new_tokens,
+                    question_tokens=asked if i == 0 else 0,
+                    later_tokens=sum(map(len, turns[i + 1 :])),
+                )
         assert session is not None
         answer = engine.stream(
             session,
@@ -122,7 +133,7 @@ def generate_command(
             top_p=top_p,
             top_k=top_k,
             seed=seed,
-            stop=tuple(stop or ()),
+            stop=stops,
         )
         for piece in answer:
             out.write(piece)
@@ -134,7 +145,8 @@ def _prompt(
     document: Path | None, question: str | None, prompt_file: Path | None, prompt_ids: Path | None, query_first: bool
 ) -> Prompt:
     """The one prompt that the options name; anything but one is bad usage."""
-    from locret.cli.prompt import DocumentPrompt, TextPrompt, read_text, read_token_ids
+    from locret.cli.prompt import DocumentPrompt, TextPrompt, read_prompt, read_token_ids
+    from locret.texts import argument_text
 
     given = [path for path in (document, prompt_file, prompt_ids) if path is not None]
     if len(given) != 1:
@@ -142,10 +154,11 @@ def _prompt(
     if (document is None) != (question is None):
         raise typer.BadParameter("--document and --question belong together: give both")
     if document is not None and question is not None:
+        question = argument_text(question, "--question")
         if not question.strip():
             raise typer.BadParameter("--question is empty: ask something about the document")
-        return DocumentPrompt(read_text(document), question, query_first)
-    return TextPrompt(read_text(prompt_file)) if prompt_file else read_token_ids(given[0])
+        return DocumentPrompt(read_prompt(document), question, query_first)
+    return TextPrompt(read_prompt(prompt_file)) if prompt_file else read_token_ids(given[0])
 
 
 def _report(out: Output, result: Result) -> None:

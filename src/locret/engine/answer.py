@@ -19,6 +19,7 @@ from locret.engine.session import Result, Session, Stats
 from locret.engine.static import StaticDecoders
 from locret.errors import LocretError
 from locret.models.placement import devices_of
+from locret.values import check_whole
 
 
 class Answer:
@@ -37,7 +38,8 @@ class Answer:
         static: writes in static shapes; the answer is then read when its session goes on. None for the cache itself.
 
     Raises:
-        LocretError: no tokens are allowed, or they would not fit the model's window.
+        LocretError: no tokens are allowed, they would not fit the model's window, or stop strings cannot be found as
+            there is no tokenizer.
     """
 
     def __init__(
@@ -52,15 +54,16 @@ class Answer:
         processors: LogitsProcessorList | None = None,
         static: StaticDecoders | None = None,
     ) -> None:
-        if limit < 1:
-            raise LocretError(f"max_new_tokens is {limit}: give at least 1")
+        check_whole("max_new_tokens", limit, 1)
+        if stop and tokenizer is None:
+            raise LocretError("stop strings need a tokenizer: give one to Engine, or leave stop out")
         self.model, self.attention, self.session, self.limit = model, attention, session, limit
         self.stops = stop_tokens(model, tokenizer)
         self.sampling, self.processors = sampling, processors or LogitsProcessorList()
         self.static, self.static_bytes = static, 0
         self.seconds = 0.0
         self.cache = session.cache.fork()
-        self.cache.check_window(limit - 1)
+        self.cache.check_window(0, answer=limit)
         self.transcript = Transcript(Detokenizer(tokenizer), stop) if tokenizer is not None else None
         self.tokens: list[int] = []
         self.logits = session.logits

@@ -13,6 +13,7 @@ from transformers import LogitsProcessorList
 from locret.cache.budget_cache import BudgetCache
 from locret.engine.detokenize import Detokenizer
 from locret.engine.sampling import Sampling
+from locret.errors import LocretError
 
 
 def stop_tokens(model: Any, tokenizer: Any) -> frozenset[int]:
@@ -20,6 +21,19 @@ def stop_tokens(model: Any, tokenizer: Any) -> frozenset[int]:
     configured = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
     ids = configured if isinstance(configured, list) else [configured]
     return frozenset(i for i in (*ids, getattr(tokenizer, "eos_token_id", None)) if i is not None)
+
+
+def stop_strings(stop: str | Sequence[str] | None) -> tuple[str, ...]:
+    """What `stop` says: one string is one stop, not a list of its characters.
+
+    Raises:
+        LocretError: one of them is empty, which would end every answer before it begins, or is no string.
+    """
+    stops = (stop,) if isinstance(stop, str) else tuple(stop or ())
+    for one in stops:
+        if not isinstance(one, str) or not one:
+            raise LocretError(f"a stop string is {one!r}: give text of at least one character, or leave it out")
+    return stops
 
 
 @torch.no_grad()
@@ -48,6 +62,9 @@ def decode(
 
     Yields:
         Each token with the logits [vocab] that chose it.
+
+    Raises:
+        LocretError: logits are no numbers.
     """
     every = LogitsProcessorList([*processors, *sampling.processors()])
     generator = sampling.generator(logits.device)

@@ -15,14 +15,18 @@ from locret.cache.budget import Budget
 from locret.cache.budget_cache import BudgetCache
 from locret.cache.storage import Storage
 from locret.engine.answer import Answer
+from locret.engine.decode import stop_strings
 from locret.engine.sampling import Sampling
 from locret.engine.scoring import forced_logits
 from locret.engine.session import Result, Session
 from locret.engine.static import StaticDecoders
 from locret.errors import LocretError
-from locret.models.families import decoder_of
+from locret.models.families import decoder_of, text_config
 from locret.models.placement import input_device
+from locret.models.token_ids import TokenIds, token_ids
 from locret.policies.base import Policy, QueryAware
+from locret.texts import check_characters
+from locret.values import check_whole
 
 Progress = Callable[[int, int], None]
 
@@ -68,11 +72,12 @@ class Engine:
     @torch.no_grad()
     def prefill(
         self,
-        prompt: str | Sequence[int] | Tensor,
+        prompt: str | TokenIds,
         session: Session | None = None,
         progress: Progress | None = None,
         answer_tokens: int = 0,
         question_tokens: int = 0,
+        later_tokens: int = 0,
     ) -> Session:
         """Read a prompt, from scratch or on top of a session.
 
@@ -80,33 +85,43 @@ class Engine:
         and is never evicted. Logits are computed for the last position only.
 
         Args:
-            prompt: text, token ids, or a LongTensor [tokens] or [1, tokens].
+            prompt: text, or token ids [tokens] or [1, tokens]: a list, an array, a tensor, what a tokenizer returns.
             session: what was read before; it stays as it is.
             progress: called with (tokens read, tokens in all) after every chunk.
-            answer_tokens: length that the answer may have, where known; models with LongRoPE (Phi-3) choose their
-                rotary factors by the length of the whole.
+            answer_tokens: length that the answer may have, where known. An answer that would not fit the window is
+                refused before anything is read, and models with LongRoPE (Phi-3) choose their rotary factors by the
+                length of the whole.
             question_tokens: how many tokens at the start of a prompt belong to a question about the rest of it, what
                 stands before them (BOS) included. Policies that take notice (`QueryAware`) do so for the whole session.
+            later_tokens: tokens of turns that will be read between this prompt and the answer, where known.
 
         Raises:
-            LocretError: the prompt is empty or does not fit the model's window, or the question is not in it.
+            LocretError: the prompt is empty, something in it is no token id of the model, it does not fit the model's
+                window with what will follow it, or the question is not in it.
         """
         began = time.perf_counter()
+        for name, count in (("answer_tokens", answer_tokens), ("later_tokens", later_tokens)):
+            check_whole(name, count, 0)
+        check_whole("question_tokens", question_tokens, 0)
+        if session is not None:
+            _check_session(session)
         ids = self._ids(prompt, first=session is None)
         answer = session is not None and ids.numel() == 0 and len(session.pending) == 1  # its last token is to be read
         if session is not None and session.pending:
             ids = torch.cat([torch.tensor([session.pending], device="cpu"), ids], dim=-1)
-        if not 0 <= question_tokens <= (ids.shape[1] if session is None else 0):
+        if ids.numel() == 0:
+            raise LocretError("the prompt is empty: give at least one token")
+        if question_tokens > (ids.shape[1] if session is None else 0):
             raise LocretError(
                 f"question_tokens is {question_tokens}: give how many of the prompt's {ids.shape[1]} tokens belong to "
                 "a question at its start, and none where a session goes on"
             )
         cache = self._new_cache(question_tokens) if session is None else session.cache.fork()
-        cache.check_window(ids.shape[1])
+        cache.check_window(ids.shape[1], later_tokens, answer_tokens)
         if not answer:
             cache.begin_turn(ids.shape[1])
-        if session is None and answer_tokens:
-            cache.total_length = ids.shape[1] + answer_tokens
+        if session is None and later_tokens + answer_tokens:
+            cache.total_length = ids.shape[1] + later_tokens + answer_tokens
         logits = self._read(cache, ids, progress)
         return Session(
             cache=cache,
@@ -121,11 +136,13 @@ class Engine:
         Args:
             session: a prompt that has been read.
             max_new_tokens: tokens at most.
-            settings: `temperature`, `top_k`, `top_p`, `seed` as in `Sampling` (greedy by default); `stop`, strings that
-                end the answer besides the model's stop tokens; `processors`, further logits processors of transformers.
+            settings: `temperature`, `top_k`, `top_p`, `seed` as in `Sampling` (greedy by default); `stop`, a string, or
+                several, that ends the answer besides the model's stop tokens; `processors`, further logits processors
+                of transformers.
 
         Raises:
-            LocretError: bad settings, or the answer would not fit the model's window.
+            LocretError: bad settings, the answer would not fit the model's window, or the model's predictions are no
+                numbers.
         """
         answer = self._answer(session, max_new_tokens, **settings)
         for _ in answer:
@@ -139,24 +156,24 @@ class Engine:
         """
         return self._answer(session, max_new_tokens, **settings)
 
-    def score(self, session: Session, ids: Sequence[int] | Tensor) -> Tensor:
+    def score(self, session: Session, ids: TokenIds) -> Tensor:
         """The logits [tokens, vocab], fp32, that predict each of the given tokens as an answer (teacher forcing).
 
         All rows are held at once: `score_pieces` gives them a few at a time.
         """
         return torch.cat(list(self.score_pieces(session, ids)))
 
-    def score_pieces(self, session: Session, ids: Sequence[int] | Tensor) -> Iterator[Tensor]:
+    def score_pieces(self, session: Session, ids: TokenIds) -> Iterator[Tensor]:
         """The rows of `score` piece by piece: see `locret.engine.scoring`. The session stays as it is.
 
         Raises:
-            LocretError: no tokens are given, or they are outside the vocabulary or do not fit the model's window.
+            LocretError: no tokens are given, they are outside the vocabulary or do not fit the model's window, or the
+                model's predictions are no numbers.
         """
         tokens = self._ids(ids, first=False)
         if tokens.numel() == 0:
             raise LocretError("there is no token to score: give at least one")
-        if session.pending:  # read it, so that the logits are those after the last token
-            session = self.prefill([], session)
+        session = self._settled(session)
         return forced_logits(self.model, self.attention, session, tokens)
 
     def _answer(
@@ -168,15 +185,20 @@ class Engine:
         top_k: int | None = None,
         top_p: float | None = None,
         seed: int | None = None,
-        stop: Sequence[str] = (),
+        stop: str | Sequence[str] | None = None,
         processors: LogitsProcessorList | None = None,
     ) -> Answer:
         sampling = Sampling(temperature, top_k, top_p, seed)
-        if session.pending:  # read it, so that the logits are those after the last token
-            session = self.prefill([], session)
+        stops = stop_strings(stop)
+        session = self._settled(session)
         return Answer(
-            self.model, self.tokenizer, self.attention, session, limit, sampling, stop, processors, self.static
+            self.model, self.tokenizer, self.attention, session, limit, sampling, stops, processors, self.static
         )
+
+    def _settled(self, session: Session) -> Session:
+        """With what an answer left pending read, so that the logits are those after the last token."""
+        _check_session(session)
+        return self.prefill([], session) if session.pending else session
 
     def _new_cache(self, question_tokens: int = 0) -> BudgetCache:
         policy = self.policy
@@ -201,25 +223,18 @@ class Engine:
         logits: Tensor = output.logits[0, -1].float()
         return logits
 
-    def _ids(self, prompt: str | Sequence[int] | Tensor, *, first: bool) -> Tensor:
+    def _ids(self, prompt: str | TokenIds, *, first: bool) -> Tensor:
         """Token ids [1, tokens] on the CPU."""
         if isinstance(prompt, str):
             if self.tokenizer is None:
                 raise LocretError("a prompt of text needs a tokenizer: give one to Engine, or give token ids")
+            check_characters(prompt, "the prompt")
             prompt = self.tokenizer(prompt, add_special_tokens=first)["input_ids"]
-        ids = torch.as_tensor(prompt, dtype=torch.long, device="cpu")
-        ids = ids[None] if ids.dim() == 1 else ids
-        if ids.dim() != 2 or ids.shape[0] != 1:
-            raise LocretError(
-                f"prompt has shape {tuple(ids.shape)}: the engine reads one prompt at a time, [tokens] or [1, tokens]; "
-                "for batches give a BudgetCache to model.generate"
-            )
-        vocabulary = self.model.config.get_text_config(decoder=True).vocab_size
-        outside = ids[(ids < 0) | (ids >= vocabulary)]
-        if outside.numel():
-            raise LocretError(
-                f"token id {int(outside[0])} is outside the vocabulary of {vocabulary}: check the tokenizer"
-            )
-        if first and ids.numel() == 0:
-            raise LocretError("the prompt is empty: give at least one token")
-        return ids
+        return token_ids(prompt, text_config(self.model.config).vocab_size)
+
+
+def _check_session(session: Session) -> None:
+    if not isinstance(session, Session):
+        raise LocretError(
+            f"session is a {type(session).__name__}: give what prefill returns, or the session of a result"
+        )

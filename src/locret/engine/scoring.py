@@ -11,6 +11,7 @@ from torch import Tensor
 from locret.attention.select import use_attention
 from locret.cache.plan import DECODED_AT_ONCE
 from locret.engine.session import Session
+from locret.models.logits import check_logits
 from locret.models.placement import input_device
 
 
@@ -31,15 +32,18 @@ def forced_logits(model: Any, attention: str | None, session: Session, ids: Tens
         [piece, vocab] fp32 on the model's device; the first row is `session.logits`.
 
     Raises:
-        LocretError: the tokens do not fit the model's window.
+        LocretError: the tokens do not fit the model's window, or the model's predictions are no numbers.
     """
     cache = session.cache.fork()
     cache.assisted = True  # passes of several tokens are an answer's: no room is made for them as for another turn's
-    cache.check_window(ids.shape[1] - 1)
+    cache.check_window(0, answer=ids.shape[1])
+    check_logits(session.logits)
     yield session.logits[None]
     at_once = 1 if cache.budget.decode_budget is not None else min(DECODED_AT_ONCE, cache.budget.chunk)
     read = ids[:, :-1]  # nothing is predicted after the last one
     for piece in read.split(at_once, dim=-1) if read.shape[1] else ():
         with torch.no_grad(), use_attention(model, attention):
             output = model(input_ids=piece.to(input_device(model)), past_key_values=cache, use_cache=True)
-        yield output.logits[0].float()
+        logits = output.logits[0].float()
+        check_logits(logits)
+        yield logits

@@ -10,6 +10,7 @@ from locret.eval.benchmarks.truncation import Frame, plain_frame
 from locret.eval.haystack import plain_ids
 from locret.models.chat import rendered
 
+WITHOUT = "leave out --chat"
 MARK = "[[the-document-stands-here]]"  # passes through any template unchanged
 
 
@@ -21,7 +22,8 @@ def frame_of(tokenizer: Any, chat: bool) -> Frame:
     """
     if not chat:
         return plain_frame(tokenizer)
-    head, mark, tail = rendered(tokenizer, [{"role": "user", "content": MARK}]).partition(MARK)
+    message = {"role": "user", "content": MARK}
+    head, mark, tail = rendered(tokenizer, [message], WITHOUT).partition(MARK)
     if not mark:
         raise LocretError("the tokenizer's chat template does not repeat a message as it is: leave out --chat")
     return Frame(tuple(plain_ids(tokenizer, head)), tail)
@@ -63,7 +65,7 @@ def turns_of(tokenizer: Any, chat: bool) -> Turns:
     if not chat:
         return Turns(frame.head, **PLAIN_TURNS)
     said = [{"role": role, "content": MARK} for role in ("user", "assistant", "user")]
-    parts = rendered(tokenizer, said).split(MARK)
+    parts = rendered(tokenizer, said, WITHOUT).split(MARK)
     if len(parts) != len(said) + 1:
         raise LocretError("the tokenizer's chat template does not repeat messages as they are: leave out --chat")
     return Turns(frame.head, question="\n\n", again=parts[2], answer=frame.tail, lead="")

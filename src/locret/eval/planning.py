@@ -8,6 +8,7 @@ from typing import Any
 
 from locret.errors import LocretError
 from locret.eval.grid import Cell, Extent, Grid, cells
+from locret.eval.quizzes.contract import Passage
 from locret.eval.quizzes.files import Files
 from locret.eval.quizzes.maker import answer_tokens
 from locret.eval.quizzes.names import Kind, kind_of
@@ -92,6 +93,23 @@ def check_window(cell: Cell, window: int) -> None:
         raise LocretError(
             f"length {cell.length} leaves no room for a question in the model's window of {window}: "
             f"give at most {window - room}, or --positions compact"
+        )
+
+
+def check_passage(cell: Cell, passage: Passage, answer: int, window: int) -> None:
+    """Refuse a document that was made and does not fit the window with the longest of its questions and an answer.
+
+    Raises:
+        LocretError: with the tokens of each.
+    """
+    bounded = cell.budget.positions == "true" or kind_of(cell.task) is Kind.FORCED
+    asked = max((len(question.ids) for question in passage.questions), default=0)
+    needed = len(passage.ids) + asked + max(answer - 1, 0)
+    if bounded and needed > window:
+        raise LocretError(
+            f"document {passage.document} of {cell.task} has {len(passage.ids)} tokens, its longest question {asked} "
+            f"and an answer at most {answer}, which is more than the model's window of {window}: give a length that is "
+            f"{needed - window} less, or --positions compact"
         )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Protocol
 
@@ -14,14 +14,16 @@ from locret.eval.fidelity.reference import References
 from locret.eval.grid import Cell, Grid
 from locret.eval.haystack import Filler
 from locret.eval.measures import measures_of
-from locret.eval.planning import plan
+from locret.eval.planning import check_passage, plan
 from locret.eval.predictions import Predictions, Unwritten, open_predictions
 from locret.eval.quizzes.contract import Passage, Question, Quiz
 from locret.eval.quizzes.data import Data
 from locret.eval.quizzes.files import Files
 from locret.eval.quizzes.maker import QuizMaker
+from locret.eval.quizzes.names import Kind, kind_of
 from locret.eval.reading import Compared, Read, Reading, open_reading
 from locret.eval.results import Measures, ResultFile, Row, Subject
+from locret.models.families import text_config
 
 
 class Watch(Protocol):
@@ -100,6 +102,20 @@ class Reader:
             self.watch.answered(cell, passage, session, dict(zip(left, scores, strict=True)))
         return measures_of(cell.task, known.lines)
 
+    def check(self, cell: Cell) -> None:
+        """Make the documents and questions of a cell once, and refuse what would end it halfway.
+
+        Of tasks that take long to make, only the first document: the others are as long.
+
+        Raises:
+            LocretError: a document cannot be made, or it does not fit the model's window with its question and answer.
+        """
+        slow = kind_of(cell.task) in (Kind.GENERATED, Kind.RULER)
+        quiz = self.quizzes.quiz(replace(cell, samples=1) if slow else cell)
+        window = text_config(self.model.config).max_position_embeddings
+        for passage in quiz.passages():
+            check_passage(cell, passage, quiz.max_new_tokens, window)
+
     def _read(self, reading: Reading[Any], cell: Cell, passage: Passage) -> Read:
         told = 0
 
@@ -173,7 +189,13 @@ def run_grid(reader: Reader, grid: Grid, subject: Subject, results: ResultFile |
 def run_cells(
     reader: Reader, planned: Iterable[Cell], subject: Subject, results: ResultFile | None = None
 ) -> list[Row]:
-    """Evaluate cells, in order; arguments as in `run_grid`."""
+    """Evaluate cells, in order; arguments as in `run_grid`. What can be known of all of them is checked before."""
+    planned = list(planned)
+    left = [cell for cell in planned if not (results and results.find(cell, subject))]
+    for cell in {cell.documents: cell for cell in left}.values():
+        reader.check(cell)
+    if results:
+        results.make()
     rows = []
     for cell in planned:
         row = results.find(cell, subject) if results else None

@@ -8,32 +8,30 @@ from dataclasses import dataclass
 from itertools import count
 from typing import Any
 
-from jinja2 import TemplateError
-
 from locret.errors import LocretError, first_line
 from locret.models.tokens import Stretch, Tokens, tokenise
 
 
-def rendered(tokenizer: Any, messages: Sequence[Mapping[str, str]], add_generation_prompt: bool = True) -> str:
+def rendered(
+    tokenizer: Any, messages: Sequence[Mapping[str, str]], remedy: str, add_generation_prompt: bool = True
+) -> str:
     """A chat in the tokenizer's template, as text.
 
     Args:
         tokenizer: of a model with a chat template.
         messages: roles and contents.
+        remedy: what a user can do who meets a template that refuses them.
         add_generation_prompt: whether the beginning of the model's answer stands behind them.
 
     Raises:
-        LocretError: there is no chat template, or it refuses the messages.
+        LocretError: there is no chat template, it refuses the messages, as some do with a system's, or it is damaged.
     """
     if not tokenizer.chat_template:
         raise LocretError("--chat needs a tokenizer with a chat template and this model's has none: leave out --chat")
     try:
         text: str = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=add_generation_prompt)
-    except TemplateError as error:
-        raise LocretError(
-            f"the chat template refuses the message ({first_line(error)}): give another one, or leave the template out "
-            "(--no-chat, or no --chat)"
-        ) from error
+    except Exception as error:  # a template is somebody's program, and raises what it likes
+        raise LocretError(f"the chat template refuses the message ({first_line(error)}): {remedy}") from error
     return text
 
 
@@ -65,7 +63,8 @@ class Message:
         return tokenise(self.tokenizer, self._stretches(text), [self._place(text, place) for place in places])
 
     def _rendered(self, content: str) -> str:
-        return rendered(self.tokenizer, [{"role": "user", "content": content}])
+        messages = [{"role": "user", "content": content}]
+        return rendered(self.tokenizer, messages, "leave the template out (--no-chat)")
 
     def _place(self, text: str, place: int) -> int:
         """Where `place` of the content is in the rendered text.

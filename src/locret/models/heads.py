@@ -18,9 +18,11 @@ from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
+from transformers import PreTrainedConfig
 from transformers.activations import ACT2FN
 
 from locret.errors import LocretError
+from locret.memory import check_room
 from locret.models.card import Card
 from locret.models.families import (
     Projections,
@@ -38,6 +40,8 @@ from locret.models.heads_io import load_heads, save_heads
 from locret.models.hub import push_heads
 from locret.models.placement import compute_dtype, device_of
 from locret.models.products import few_columns
+
+FP32 = 4  # bytes
 
 
 class RetainingHead(nn.Module):
@@ -99,6 +103,8 @@ class RetainingHeads(nn.Module):
 
     def __init__(self, config: HeadsConfig) -> None:
         super().__init__()
+        if torch.get_default_device().type == "cpu":
+            check_room(f"retaining heads of width {config.width}", FP32 * config.parameters, "give a smaller width")
         self.config = config
         self.layers = nn.ModuleList(
             RetainingHead(config.shapes, config.width, config.activation) for _ in range(config.layers)
@@ -112,7 +118,14 @@ class RetainingHeads(nn.Module):
         objective: str = "",
         fingerprint: tuple[float, ...] = (),
     ) -> RetainingHeads:
-        """Fresh heads, to be trained, for the model that a transformers configuration describes."""
+        """Fresh heads, to be trained, for the model that a transformers configuration describes.
+
+        Raises:
+            LocretError: it is no configuration, or of no supported family, or the width is no whole number from 1 on.
+        """
+        if not isinstance(config, PreTrainedConfig):
+            raise LocretError(f"config is a {type(config).__name__}: give the configuration of a model (model.config)")
+        family_of(config)
         text, shapes = text_config(config), shapes_of(config)
         activation = getattr(text, "hidden_act", None) or text.hidden_activation
         return cls(

@@ -6,6 +6,7 @@ model.layers.{i}.self_attn.fc2.weight   [kv_heads, width]
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -16,13 +17,13 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from locret.errors import LocretError
-from locret.files import write_whole
+from locret.files import check_writable, write_whole
 from locret.models.heads import RetainingHeads
 from locret.models.state_dicts import StateDict
 
 # The stem is whatever stands before fc1: a prefix of the whole model, the layer, mostly `self_attn`.
 HEAD = re.compile(
-    r"(?P<stem>(?:.*\.)?layers\.(?P<layer>\d+)\.(?:(?:self_attn|attention|attn)\.)?)(?P<fc>fc[12])\.weight"
+    r"(?P<stem>(?:.*\.)?layers\.(?P<layer>\d{1,9})\.(?:(?:self_attn|attention|attn)\.)?)(?P<fc>fc[12])\.weight"
 )
 EXAMPLE = "model.layers.0.self_attn.fc1.weight"
 
@@ -83,9 +84,16 @@ def to_original(heads: RetainingHeads) -> dict[str, Tensor]:
     }
 
 
+def _save_pickle(tensors: dict[str, Tensor], path: Path) -> None:
+    """By way of memory, as torch tells of a full disk in words of its own."""
+    data = io.BytesIO()
+    torch.save(tensors, data)
+    path.write_bytes(data.getbuffer())
+
+
 _WRITERS: dict[str, Callable[[dict[str, Tensor], Path], object]] = {
     ".safetensors": lambda tensors, path: save_file(tensors, path, metadata={"format": "pt"}),
-    ".bin": torch.save,
+    ".bin": _save_pickle,
 }
 
 
@@ -109,8 +117,7 @@ def check_export(path: Path) -> None:
     """Refuse a path that `export_heads` would not write to."""
     if path.suffix not in _WRITERS:
         raise LocretError(f"{path} is no name for a state dict: give a file that ends in {' or '.join(_WRITERS)}")
-    if path.is_dir():
-        raise LocretError(f"{path} is a folder: give the name of a file that is to be written")
+    check_writable(path)
     if path.exists() and path.stat().st_size and not _is_export(path):
         raise LocretError(f"{path} exists and is no file of retaining heads alone: choose another name")
 

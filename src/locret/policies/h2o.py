@@ -12,6 +12,7 @@ from locret.errors import LocretError
 from locret.policies.base import Units, register_policy
 from locret.policies.selection import pin_newest
 from locret.policies.statistics import received_attention
+from locret.values import is_number
 
 
 @register_policy
@@ -37,8 +38,8 @@ class H2O:
     any_order: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        if not 0 <= self.recent <= 1:
-            raise LocretError(f"recent is {self.recent}: give the part of the budget for the newest units, 0 to 1")
+        if not is_number(self.recent) or not 0 <= self.recent <= 1:
+            raise LocretError(f"recent is {self.recent!r}: give the part of the budget for the newest units, 0 to 1")
 
     def check(self, model: nn.Module) -> None:
         """Works with every model."""

@@ -29,6 +29,10 @@ class Locret:
 
     def check(self, model: nn.Module) -> None:
         """Refuse heads of another model."""
+        if not isinstance(self.heads, RetainingHeads):
+            raise LocretError(
+                f"heads is {self.heads!r}: give RetainingHeads.from_pretrained(...), the heads themselves"
+            )
         self.heads.check_fits(model)
 
     def beside(self, model: nn.Module) -> Locret:

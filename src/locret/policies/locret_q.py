@@ -14,6 +14,7 @@ from locret.models.heads import RetainingHeads
 from locret.policies.base import Units, register_policy
 from locret.policies.locret import Locret
 from locret.policies.statistics import masked_logits
+from locret.values import check_whole
 
 
 @register_policy
@@ -54,10 +55,8 @@ class LocretQ:
     any_order: ClassVar[bool] = True  # the question is pinned, so its units never leave their places
 
     def __post_init__(self) -> None:
-        if self.question < 0:
-            raise LocretError(f"question is {self.question}: give the number of its tokens, 0 for no question")
-        if self.spread < 1:
-            raise LocretError(f"spread is {self.spread}: give at least 1 token")
+        check_whole("question", self.question, 0)
+        check_whole("spread", self.spread, 1)
 
     def asked(self, tokens: int) -> LocretQ:
         """For another question: see `QueryAware`."""

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from locret.errors import LocretError
 from locret.policies.base import Units, register_policy
 from locret.policies.selection import pin_newest
+from locret.values import check_whole
 
 
 @register_policy
@@ -39,8 +40,7 @@ class SirLLM:
 
     def __post_init__(self) -> None:
         for name in ("start", "recent"):
-            if getattr(self, name) < 0:
-                raise LocretError(f"{name} is {getattr(self, name)}: give 0 or more tokens to keep")
+            check_whole(name, getattr(self, name), 0)
 
     def check(self, model: nn.Module) -> None:
         """Works with every model."""

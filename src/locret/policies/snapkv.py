@@ -13,6 +13,7 @@ from locret.errors import LocretError
 from locret.policies.base import Units, register_policy
 from locret.policies.selection import pin_newest
 from locret.policies.statistics import asked_attention, window_attention
+from locret.values import check_whole
 
 
 @register_policy
@@ -49,13 +50,10 @@ class SnapKV:
     scores_after_pass: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        if self.window < 1:
-            raise LocretError(f"window is {self.window}: give at least 1 query to observe")
-        if self.kernel < 1 or self.kernel % 2 == 0:
+        for name, least in (("window", 1), ("kernel", 1), ("question", 0)):
+            check_whole(name, getattr(self, name), least)
+        if self.kernel % 2 == 0:
             raise LocretError(f"kernel is {self.kernel}: give an odd number of neighbours to average over")
-
-        if self.question < 0:
-            raise LocretError(f"question is {self.question}: give the number of its tokens, 0 for no question")
 
     def asked(self, tokens: int) -> SnapKV:
         """For another question: see `QueryAware`."""

@@ -8,8 +8,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from locret.errors import LocretError
 from locret.policies.base import Units, register_policy
+from locret.values import check_whole
 
 
 @register_policy
@@ -28,8 +28,7 @@ class StreamingLLM:
     any_order: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        if self.sinks < 0:
-            raise LocretError(f"sinks is {self.sinks}: give 0 or more initial tokens to keep")
+        check_whole("sinks", self.sinks, 0)
 
     def check(self, model: nn.Module) -> None:
         """Works with every model."""

@@ -10,6 +10,8 @@ from locret.errors import LocretError
 from locret.models.chat import rendered
 from locret.models.tokens import beginning_of_text
 
+OTHERWISE = "leave out what it refuses, or give the `prompt`/`answer` form"
+
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
@@ -78,9 +80,9 @@ class Conversation:
         texts = [""]
         for question, answer in self.turns:
             messages.append({"role": "user", "content": question})
-            texts.append(rendered(tokenizer, messages))
+            texts.append(rendered(tokenizer, messages, OTHERWISE))
             messages.append({"role": "assistant", "content": answer})
-            texts.append(rendered(tokenizer, messages, add_generation_prompt=False))
+            texts.append(rendered(tokenizer, messages, OTHERWISE, add_generation_prompt=False))
         if not all(longer.startswith(shorter) for shorter, longer in pairwise(texts)):
             raise LocretError(
                 "the tokenizer's chat template rewrites earlier turns, so that answers cannot be "

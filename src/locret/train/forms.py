@@ -57,11 +57,11 @@ def _instruction(record: dict[str, Any]) -> Verbatim:
 
 def _tokens(record: dict[str, Any]) -> Tokens:
     ids = _list(record["input_ids"], "input_ids")
-    if not all(isinstance(token, int) and token >= 0 for token in ids):
+    if not all(type(token) is int and token >= 0 for token in ids):  # a bool is an int to isinstance
         raise LocretError("`input_ids` is not a list of token ids")
     spans, end = [], 1
     for span in _list(record.get("answer_spans"), "answer_spans"):
-        fits = isinstance(span, list) and len(span) == 2 and all(isinstance(x, int) for x in span)
+        fits = isinstance(span, list) and len(span) == 2 and all(type(x) is int for x in span)
         if not fits or not end <= span[0] < span[1] <= len(ids):
             raise LocretError(f"answer span {span} is not [start, end) within 1..{len(ids)}, after the one before")
         spans.append((span[0], span[1]))

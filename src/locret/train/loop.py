@@ -58,6 +58,15 @@ class Trainer:
                 f"{processes} samples a step, better a multiple of it"
             )
 
+    def check_records(self) -> None:
+        """Make the sample of every record once, as what is wrong with one should not end the step that draws it.
+
+        Raises:
+            LocretError: a record cannot be used, with its file and line.
+        """
+        for record in self.records.items:
+            self.make_sample(record)
+
     def run(self) -> Iterator[StepReport]:
         """Train to the end, one report a step; after a report the state is that of its step."""
         order = SampleOrder(len(self.records.items), self.config.batch_size, self.config.seed)
@@ -77,6 +86,7 @@ class Trainer:
             totals += weight * torch.tensor([measures.fit, measures.smoothness, measures.recall])
         self._share_gradients()
         totals = _sum_over_processes(totals.float().to(device), self.accelerator)
+        self._check_gradients()
         nn.utils.clip_grad_value_(self.heads.parameters(), self.config.clip)
         rate = self.config.learning_rate(self.step)
         for group in self.optimizer.param_groups:
@@ -84,6 +94,19 @@ class Trainer:
         self.optimizer.step()
         self.step += 1
         return StepReport(self.step, Measures(*totals.tolist()), rate)
+
+    def _check_gradients(self) -> None:
+        """Refuse gradients that are no numbers: the step would make heads of none, and save them.
+
+        Raises:
+            LocretError: one is NaN or infinite.
+        """
+        gradients = [p.grad for p in self.heads.parameters() if p.grad is not None]
+        if not bool(torch.stack([gradient.isfinite().all() for gradient in gradients]).all()):
+            raise LocretError(
+                f"the gradients of step {self.step + 1} are no numbers: the heads overflow; try --dtype float32 or a "
+                "lower --lr"
+            )
 
     def _share_gradients(self) -> None:
         """Replace every gradient by its sum over the processes, in one reduction."""

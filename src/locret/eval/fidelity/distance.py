@@ -10,6 +10,7 @@ from torch import Tensor
 
 from locret.errors import LocretError
 from locret.eval.fidelity.continuations import Continuation
+from locret.models.logits import check_logits
 
 ROWS = 16  # compared at once, so that memory is bounded by so many rows of the vocabulary in fp64
 
@@ -44,7 +45,7 @@ def distances(
         measured: [tokens], which of them count; None for all.
 
     Raises:
-        LocretError: the shapes do not fit.
+        LocretError: the shapes do not fit, or predictions are no numbers.
     """
     goal = torch.as_tensor(targets)
     if logits.shape != full.shape or logits.dim() != 2 or len(logits) != len(goal):
@@ -58,8 +59,11 @@ def distances(
 
 
 def _compared(logits: Tensor, full: Tensor, goal: Tensor, rows: Tensor) -> tuple[Tensor, ...]:
-    mine = logits[rows.to(logits.device)].double().log_softmax(-1)  # [rows, vocab]
-    true = full[rows.to(full.device)].to(mine).log_softmax(-1)
+    own, reference = logits[rows.to(logits.device)], full[rows.to(full.device)]
+    for side in (own, reference):
+        check_logits(side)
+    mine = own.double().log_softmax(-1)  # [rows, vocab]
+    true = reference.to(mine).log_softmax(-1)
     token = goal[rows][:, None].to(mine.device)
     kl = (true.exp() * (true - mine).nan_to_num()).sum(-1).clamp(min=0)  # a token ruled out by both is no difference
     top = mine.argmax(-1)
