@@ -96,7 +96,7 @@ def measure(case: dict[str, Any], rounds: int) -> dict[str, Any]:
     )
     row: dict[str, Any] = {"rounds": rounds}
     for name, engine in pair.items():
-        heads: Any = engine.policy.heads  # type: ignore[attr-defined]
+        heads: Any = engine.policy.heads.beside(engine.model)  # type: ignore[attr-defined]
         known = [*engine.model.parameters(), *engine.model.buffers(), *heads.parameters(), *heads.buffers()]
         with torch.no_grad(), TensorPeak(known) as count:
             engine.prefill(ids)

@@ -15,6 +15,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from locret.files import write_text_whole
+
 RESULTS = Path(__file__).parent / "results" / "memory.json"
 BUDGET = {"size": 1024, "chunk": 1024, "stabilizers": 64, "local": 64, "positions": "compact"}
 
@@ -95,8 +97,7 @@ def main() -> None:
         }
         print(f"{policy}: {options.lengths[-1]} tokens over {options.lengths[0]}: {ratios[policy]}")
     result = {"machine": platform.processor() or platform.machine(), "budget": BUDGET, "rows": rows, "ratios": ratios}
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    write_text_whole(options.out, json.dumps(result, indent=1) + "\n")
 
 
 if __name__ == "__main__":

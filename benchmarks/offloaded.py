@@ -18,6 +18,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from locret.files import write_text_whole
+
 RESULTS = Path(__file__).parent / "results" / "offloaded.json"
 METHODS = ["locret+offloaded", "locret+disk", "streaming_llm+recall", "infllm", "full+offloaded", "full+disk"]
 LENGTHS = [16384, 131072]
@@ -93,7 +95,8 @@ def read(method_name: str, length: int) -> dict[str, Any]:
     ids = torch.randint(MODEL["vocab_size"], (length,))
     engine.prefill(ids[:64])
     began = time.process_time()
-    known = [*model.parameters(), *model.buffers(), *heads.parameters(), *heads.buffers(), ids]
+    placed = heads.beside(model)
+    known = [*model.parameters(), *model.buffers(), *placed.parameters(), *placed.buffers(), ids]
     with torch.no_grad(), TensorPeak(known) as count:
         session = engine.prefill(ids)
     return {
@@ -121,9 +124,8 @@ def main() -> None:
             command = [sys.executable, "-m", "benchmarks.offloaded", "--one", method, str(length)]
             rows.append(json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout))
             print(rows[-1], flush=True)
-    options.out.parent.mkdir(parents=True, exist_ok=True)
     result = {"model": MODEL, "budget": BUDGET, "rows": rows}
-    options.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    write_text_whole(options.out, json.dumps(result, indent=1) + "\n")
 
 
 if __name__ == "__main__":

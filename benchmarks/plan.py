@@ -23,6 +23,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from locret.files import write_text_whole
+
 RESULTS = Path(__file__).parent / "results" / "plan.json"
 BUDGET = {"size": 2048, "chunk": 1024, "stabilizers": 256, "local": 100, "positions": "true"}
 LENGTH, WIDTH = 8192, 1024
@@ -69,8 +71,8 @@ def measure(shape: str, policy_name: str, positions: str, count_tensors: bool) -
     before = resident("VmRSS")
     engine, heads = engine_of(config, WIDTH)
     ids = torch.randint(config.vocab_size, (LENGTH,), generator=torch.Generator().manual_seed(0))
-    engine.policy.check(engine.model)  # folds the heads
-    weights = [*engine.model.parameters(), *((*heads.parameters(), *heads.buffers()) if heads else ())]
+    placed = heads.beside(engine.model) if heads else None  # folds them
+    weights = [*engine.model.parameters(), *((*placed.parameters(), *placed.buffers()) if placed else ())]
     if count_tensors:
         with torch.no_grad(), TensorPeak([*weights, *engine.model.buffers()]) as count:
             session = engine.prefill(ids)
@@ -133,8 +135,7 @@ def main() -> None:
         },
         "rows": rows,
     }  # fmt: skip
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    write_text_whole(options.out, json.dumps(result, indent=1) + "\n")
 
 
 if __name__ == "__main__":

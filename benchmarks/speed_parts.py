@@ -33,7 +33,7 @@ def prefill(subject: Subject, settings: dict[str, Any]) -> dict[str, Any]:
         name: roofline(
             subject.sizes, machine, subject.length, subject.budget,
             policy=PLAIN_POLICY.get(name, name), element=subject.model.dtype.itemsize,
-            heads=subject.heads.active if name in USES_HEADS else 0,
+            heads=subject.heads.beside(subject.model).active if name in USES_HEADS else 0,
         ) for name in rows
     }  # fmt: skip
     found: dict[str, Any] = {

@@ -41,7 +41,8 @@ def speed(setting: Setting, shape: str) -> Row:
         "tokens": len(ids),
         "locret_over_limit": over.as_json() if over else None,
         "contestants": [
-            _figures(row, setting, sizes, heads.active if row.policy == "locret" else 0) for row in [*rows, *full]
+            _figures(row, setting, sizes, heads.beside(model).active if row.policy == "locret" else 0)
+            for row in [*rows, *full]
         ],
     }
 

@@ -30,6 +30,7 @@ from locret.eval.haystack import (
     question_ids,
 )
 from locret.eval.needles import MIX, MIXED_KINDS, templates
+from locret.files import write_text_whole
 from locret.models.logits import check_logits
 from recipes.builtin.tokenizer import BUILTIN
 
@@ -212,7 +213,6 @@ def main() -> None:
         "python": platform.python_version(),
         "torch": torch.__version__,
     }
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
     results = kept_cells(arguments.out, configuration)
     for cell in table_cells(arguments.lengths):
         if arguments.kinds and cell.kind not in arguments.kinds:
@@ -223,7 +223,7 @@ def main() -> None:
         print(json.dumps(results[-1]), flush=True)
         # Written after every cell: the long ones take minutes each.
         report = {"configuration": configuration, "cells": results}
-        arguments.out.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+        write_text_whole(arguments.out, json.dumps(report, indent=1) + "\n")
     print(markdown(results))
 
 

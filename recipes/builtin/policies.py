@@ -20,6 +20,7 @@ from locret.eval.haystack import Context, Filler
 from locret.eval.results import ResultFile, Row, Subject
 from locret.eval.runner import Reader
 from locret.eval.subject import subject_of
+from locret.folders import alone_in
 
 HERE = Path(__file__).parent
 CONFIGURATION = HERE / "policies.json"
@@ -92,19 +93,21 @@ def main() -> None:
     model, tokenizer, _ = locret.load_builtin()
     by_name = policies(arguments.heads)
     reader = Reader(model, tokenizer, by_name, Filler.python_reference(), Quiet())
-    results = ResultFile(arguments.out / f"shard-{shard}")
+    folder = arguments.out / f"shard-{shard}"
     every = [
         cell
         for grid, wanted in grids(configuration)
         for cell in cells(grid, by_name if wanted is None else {name: by_name[name] for name in wanted})
     ]
-    for cell in every[shard::shards]:
-        subject = _subject(model, by_name[cell.policy], configuration["filler"])
-        row = results.find(cell, subject)
-        if row is None:
-            row = Row(cell, reader.evaluate(cell), subject)
-            results.append(row)
-        reader.watch.end(row, False)
+    with alone_in(folder):
+        results = ResultFile(folder)
+        for cell in every[shard::shards]:
+            subject = _subject(model, by_name[cell.policy], configuration["filler"])
+            row = results.find(cell, subject)
+            if row is None:
+                row = Row(cell, reader.evaluate(cell), subject)
+                results.append(row)
+            reader.watch.end(row, False)
 
 
 def _subject(model: Any, policy: Any, filler: str) -> Subject:

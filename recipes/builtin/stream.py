@@ -19,6 +19,7 @@ import locret
 from locret.eval.haystack import Context, Filler, build_context, question_ids
 from locret.eval.intervals import wilson
 from locret.eval.needles import is_correct
+from locret.files import write_text_whole, write_whole
 from recipes.builtin.backbone import WINDOW
 
 HERE = Path(__file__).parent
@@ -79,7 +80,7 @@ def plot(report: dict[str, Any], path: Path) -> None:
         ylim=(-3, 103),
     )
     axis.legend(fontsize=8)
-    figure.savefig(path, dpi=110)
+    write_whole(path, lambda temporary: figure.savefig(temporary, format="png", dpi=110))
 
 
 def main() -> None:
@@ -105,7 +106,7 @@ def main() -> None:
             row = right_by_depth(engine, tokenizer, contexts, length)
             report["results"].append({"positions": positions, "length": length, "budget": size, **row})
             print(json.dumps(report["results"][-1]), flush=True)
-            arguments.out.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+            write_text_whole(arguments.out, json.dumps(report, indent=1) + "\n")
     plot(report, PLOT)
 
 

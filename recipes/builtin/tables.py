@@ -11,6 +11,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from locret.eval.lines import LineFile
+from locret.files import write_text_whole, write_whole
+
 RESULTS = Path(__file__).parent / "results"
 README = Path(__file__).parents[2] / "README.md"
 PLOT = Path(__file__).parents[2] / "docs" / "assets" / "score_by_budget.png"
@@ -25,7 +28,7 @@ Found = dict[tuple[str, int], dict[str, dict[int, list[float]]]]  # (task, lengt
 def read_rows() -> list[Row]:
     """All rows of all shards."""
     files = sorted((RESULTS / "policies").glob("*/results.jsonl"))
-    return [json.loads(line) for file in files for line in file.read_text(encoding="utf-8").splitlines()]
+    return [line for file in files for line in LineFile(file).lines]
 
 
 def task_of(row: Row) -> str:
@@ -97,19 +100,18 @@ def plot(found: Found, path: Path) -> None:
         axis.set(title=f"{length} tokens", xlabel="budget, part of the length", ylim=(-3, 103))
     axes[0].set_ylabel("right answers, %")
     axes[-1].legend(loc="center right")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110)
+    write_whole(path, lambda temporary: figure.savefig(temporary, format="png", dpi=110))
 
 
 def main() -> None:
     """Write all tables, put the headline one into the README, draw the plot."""
     found = collect(read_rows())
     text = f"# Full attention\n\n{full_attention_table()}\n\n# Policies\n\n{policy_table(found)}\n"
-    (RESULTS / "tables.md").write_text(text, encoding="utf-8")
+    write_text_whole(RESULTS / "tables.md", text)
     readme = README.read_text(encoding="utf-8")
     before, rest = readme.split(START)
     after = rest.split(END)[1]
-    README.write_text(f"{before}{START}\n{policy_table(found, HEADLINE)}\n{END}{after}", encoding="utf-8")
+    write_text_whole(README, f"{before}{START}\n{policy_table(found, HEADLINE)}\n{END}{after}")
     plot(found, PLOT)
     print(text)
 

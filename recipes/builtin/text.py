@@ -15,6 +15,8 @@ import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
 
+from locret.files import write_text_whole
+
 SKIPPED_FOLDERS = {"test", "tests", "idle_test", "site-packages", "pydoc_data", "dist-packages"}
 WORD = re.compile(r"(?<![A-Za-z'-])[a-z]{4,9}(?![A-Za-z'-])")
 ONSETS = (*"bdfgklmnprstvz", "br", "dr", "gr", "kr", "pl", "st", "th", "tr", "sh", "ch")
@@ -74,4 +76,4 @@ def made_up_names(count: int, seed: int = 0) -> list[str]:
 def write_words(path: Path, texts: list[str], words: int = 4000, names: int = 1000) -> None:
     """Write the word list that needles draw their keys and values from, one word a line."""
     listed = common_words(texts, words) + made_up_names(names)
-    path.write_text("\n".join(listed) + "\n", encoding="utf-8")
+    write_text_whole(path, "\n".join(listed) + "\n")

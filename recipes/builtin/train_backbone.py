@@ -10,6 +10,7 @@ import argparse
 import random
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -17,6 +18,7 @@ import torch.nn.functional as F
 from transformers import AutoTokenizer, LlamaForCausalLM
 
 from locret.eval.haystack import EncodedFiller, Filler
+from locret.files import write_whole
 from recipes.builtin.backbone import build, config, use_training_attention
 from recipes.builtin.data import Batch, BatchMaker, Mixture
 from recipes.builtin.text import training_texts
@@ -148,9 +150,7 @@ class Trainer:
             "progress": (self.stage, self.step, self.done, self.seconds),
             "rng": self.batches.rng.getstate(),
         }
-        temporary = self.folder / "state.tmp"
-        torch.save(state, temporary)
-        temporary.replace(self.folder / "state.pt")
+        write_whole(self.folder / "state.pt", partial(torch.save, state))
         save_model(self.model, self.folder / "model")
         self.saved = time.time()
 
@@ -184,7 +184,7 @@ def encoded_text(books: Path | None, cache: Path) -> EncodedFiller:
         tokenizer = AutoTokenizer.from_pretrained(BUILTIN)
         encoded = Filler("\n".join(training_texts(books))).encode(tokenizer)
         ids, starts = torch.tensor(encoded.ids), torch.tensor(encoded.starts)
-        torch.save((ids, starts), cache)
+        write_whole(cache, partial(torch.save, (ids, starts)))
     return EncodedFiller(ids.tolist(), starts.tolist())
 
 

@@ -21,6 +21,7 @@ from typing import Any
 import torch
 
 import locret
+from locret.eval.benchmarks.jsonl import read_jsonl
 from locret.models.checkpoint import BUILTIN
 from locret.models.fingerprint import fingerprint_of
 from locret.models.loading import load_model
@@ -37,7 +38,7 @@ REPORT_EVERY = 20  # steps between two lines of the log; what there is is saved 
 def texts(options: argparse.Namespace, tokenizer: Any) -> Iterator[tuple[list[int], list[int]]]:
     """Token ids of documents without end, and of what follows each: its questions and answers."""
     if options.data:
-        lines = [json.loads(line) for line in options.data.read_text(encoding="utf-8").splitlines()]
+        lines = [record.fields for record in read_jsonl(options.data)]
     else:
         from recipes.builtin.heads_data import records
         from recipes.builtin.text import training_texts

@@ -21,6 +21,7 @@ import torch
 import locret
 from locret.eval.haystack import Context, Filler, build_context, question_ids
 from locret.eval.needles import is_correct
+from locret.files import write_text_whole
 from locret.models.logits import check_logits
 from locret.policies import policy_options
 
@@ -100,8 +101,7 @@ def main() -> None:
             "score": round(answers(engine, tokenizer, contexts), 1), "nll": [round(one, 4) for one in each],
         })  # fmt: skip
         print(with_change(rows[-1], rows), flush=True)
-        options.out.parent.mkdir(parents=True, exist_ok=True)
-        options.out.write_text(json.dumps(rows) + "\n", encoding="utf-8")
+        write_text_whole(options.out, json.dumps(rows) + "\n")
     print(*(with_change(row, rows) for row in rows), sep="\n")
 
 

@@ -13,10 +13,12 @@ from rich.console import Console
 from locret.cli.evaluating import Job, evaluate
 from locret.errors import LocretError
 from locret.eval.grid import Grid, parse_budget, size_of
+from locret.eval.lines import LineFile
 from locret.eval.merging import merge
 from locret.eval.planning import Shard
 from locret.eval.quizzes.data import Data
 from locret.eval.results import ResultFile, Row
+from locret.folders import alone_in
 from recipes.report.sizes import units_for
 
 CONFIGURATION = Path(__file__).parent / "config.json"
@@ -82,9 +84,11 @@ def _at_bytes(wanted: dict[str, list[str]], grid: Grid) -> list[tuple[str, Grid]
 def run(part: Part, runs: Path, shard: Shard, console: Console) -> None:
     """Evaluate a share of a part; what an earlier run has done is not done again."""
     console.print(f"{part.name}: share {shard.index} of {shard.count}")
-    results = ResultFile(runs / part.name / f"{shard.index}-of-{shard.count}")
-    for job in part.jobs(shard):
-        evaluate(job, results, 1, console)
+    folder = runs / part.name / f"{shard.index}-of-{shard.count}"
+    with alone_in(folder):
+        results = ResultFile(folder)
+        for job in part.jobs(shard):
+            evaluate(job, results, 1, console)
 
 
 def gather(part: Part, runs: Path) -> list[Row]:
@@ -116,8 +120,7 @@ def check_kept(every: Sequence[Part], runs: Path, written: Path) -> None:
         cells = {row.cell for row in gather(part, runs)}
         found += len(cells)
         path = written / f"{part.name}.jsonl"
-        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-        before = [row for row in (Row.from_json(json.loads(line)) for line in lines) if part.asks_for(row)]
+        before = [row for row in (Row.from_json(line) for line in LineFile(path).lines) if part.asks_for(row)]
         if lost := sum(row.cell not in cells for row in before):
             missing.append(f"{lost} of {len(before)} rows of {part.name}")
     if missing or not found:

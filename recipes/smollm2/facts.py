@@ -1,6 +1,6 @@
 """Facts that SmolLM2's heads are trained on: made up, in plain English, and asked for in the chat.
 
-None of them is a template of `locret.eval.needles`, which the exhibit asks for.
+None of them is a template of `locret.eval.fidelity.facts`, which the exhibit asks for, or of `locret.eval.needles`.
 """
 
 from __future__ import annotations

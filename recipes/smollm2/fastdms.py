@@ -44,6 +44,7 @@ from locret.eval.lines import LineFile
 from locret.eval.reading import budgeted, open_reading
 from locret.files import write_text_whole
 from locret.models.logits import check_logits
+from locret.models.tokens import beginning_of_text
 from recipes.smollm2.data import SHARED
 
 TEXT = SHARED / "text" / "wikitext2_valid.txt.gz"
@@ -57,12 +58,12 @@ Line = Mapping[str, Any]
 
 
 def prompts_of(tokenizer: Any, text: str, count: int) -> list[list[int]]:
-    """So many contexts of a text, with the special tokens that the tokenizer begins texts with.
+    """So many contexts of a text, behind the BOS token if the tokenizer puts one before every text.
 
     Raises:
         LocretError: the text has not so many.
     """
-    before = list(tokenizer("")["input_ids"])
+    before = beginning_of_text(tokenizer)
     ids, size = plain_ids(tokenizer, text), CONTEXT - len(before)
     places = list(range(0, len(ids) - size + 1, size))
     if count > len(places):

@@ -31,6 +31,7 @@ from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
 from locret.files import write_text_whole
+from locret.models.checkpoint import BUILTIN
 from locret.models.families import attention_modules, budgeted_layers, shapes_of
 from locret.models.fingerprint import (
     FAR,
@@ -42,9 +43,10 @@ from locret.models.fingerprint import (
     old_fingerprint_of,
     same_backbone,
 )
-from locret.models.loading import BUILTIN, load_model
+from locret.models.loading import load_model
+from recipes.smollm2.data import SHARED
 
-BOOKS = Path(__file__).parents[3] / "shared" / "data" / "text" / "books_train.jsonl.gz"
+BOOKS = SHARED / "text" / "books_train.jsonl.gz"
 RESULTS = Path(__file__).parent / "results" / "fingerprints.json"
 TYPES = ("Q8_0", "Q5_1", "Q5_0", "Q4_1", "Q4_0")
 RATES = (2e-5, 1e-4, 1e-3)  # of fine-tuning: usual, high, ruinous

@@ -6,7 +6,8 @@ from torch import Tensor
 from transformers import LlamaForCausalLM
 
 import locret
-from locret.attention.observe import NAME, observe_attention
+from locret.attention.observe import observe_attention
+from locret.attention.select import NAME
 from locret.errors import LocretError
 from tests.conftest import tiny_llama
 

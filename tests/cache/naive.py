@@ -91,7 +91,8 @@ class NaiveCache:
             self.due |= self._cut(self.budget.size, self.budget.pin_newest)
         elif self.budget.decode_budget is not None:
             room = self.budget.size + self.budget.local + self.budget.decode_budget
-            if self.stored >= room + self.budget.decode_every:
+            written = self.seen - (self.prompt_end or 0)
+            if any(count % self.budget.decode_every == 0 for count in range(written - tokens + 1, written + 1)):
                 self.gaps |= self._cut(room, min(self._protected(), room))
 
     def _protected(self) -> int:

@@ -93,8 +93,12 @@ def test_a_pass_that_is_broken_off_leaves_no_layer_waiting(model: Any) -> None:
             read(model, cache, 60)
     finally:
         handle.remove()
+    with pytest.raises(locret.LocretError, match="broken off"):
+        read(model, cache, 60)
+    cache.reset()
     assert not cache.reading.cuts.layers
     assert not cache.reading.cuts.gathers
+    read(model, cache, 60)
     assert cache.layers[0].storage.units <= BUDGET.size + BUDGET.chunk
 
 

@@ -77,7 +77,7 @@ def read(cache: locret.BudgetCache, tokens: int, together: bool = False) -> list
             cache.reading.cuts.begin()
         for layer in range(LAYERS):
             stored = cache.layers[layer].storage.units
-            seen_keys, seen_values = cache.update(keys, raw_keys(new), layer)
+            seen_keys, seen_values = cache.layers[layer].update(keys, raw_keys(new))
             assert seen_keys.shape[-2] == seen_values.shape[-2] == stored + piece  # the pass sees all of itself
         cache.reading.cuts.end()
     return pieces

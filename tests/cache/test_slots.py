@@ -59,7 +59,7 @@ def feed(cache: locret.BudgetCache, tokens: int, dtype: torch.dtype) -> None:
         positions = torch.arange(cache.tokens_seen, cache.tokens_seen + piece).expand(1, HEADS, piece)
         slots = torch.arange(int(first), int(first) + piece).expand(1, HEADS, piece)
         keys = cache.reading.rotations[0].rotate(raw_keys(positions), slots).to(dtype)
-        cache.update(keys, keys, 0)
+        cache.layers[0].update(keys, keys)
 
 
 def error(cache: locret.BudgetCache) -> float:

@@ -5,6 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from locret.bench.contestants import Bare
+from locret.errors import LocretError
 from tests.cli.conftest import Run, error_line, only_json
 from tests.conftest import tiny_llama
 
@@ -91,6 +93,78 @@ def test_bad_values_are_one_line(run: Run, options: tuple[str, ...], words: str)
     assert words in error_line(run("bench", "--repeats", 1, *options))
 
 
-@pytest.mark.parametrize("options", [("--lengths", "0"), ("--lengths", "many"), ("--policies", ","), ("--repeats", 0)])
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--lengths", "0"),
+        ("--lengths", "many"),
+        ("--policies", ","),
+        ("--repeats", 0),
+        ("--seed", 1 << 64),
+        ("--seed", -1),
+        ("--lengths", 10**12),
+        ("--width", 10**9),
+    ],
+)
 def test_bad_usage_exits_with_2(run: Run, options: tuple[str, ...]) -> None:
     assert run("bench", *options).exit_code == 2
+
+
+@pytest.fixture
+def never(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing may be measured."""
+
+    def run_once(*_: object, **__: object) -> None:
+        raise AssertionError("measured")
+
+    monkeypatch.setattr("locret.bench.measure.run_once", run_once)
+
+
+@pytest.mark.usefixtures("never")
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--lengths", "60,600"), "more than the model's window of 512"),
+        (("--lengths", 510), "more than the model's window of 512"),  # with three tokens of an answer
+        (("--lengths", 10**9, "--positions", "compact"), "a prompt of 1000000000 tokens would take"),
+        (("--lengths", 60, "--width", 1 << 20, "--model", "llama-3.1-70b"), "in bfloat16 would take"),
+        (("--lengths", 60, "--device", "xla"), "device is 'xla'"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused_before_anything_is(
+    run: Run, config: Path, options: tuple[object, ...], words: str
+) -> None:
+    given = ("--model", config, "--random-weights", "--width", 8, "--policies", "transformers,full", *QUICK)
+    assert words in error_line(run("bench", *given, *options))
+
+
+def test_what_was_measured_before_something_went_wrong_is_shown(
+    run: Run, config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(contestant: Bare, ids: list[int], *more: object) -> object:
+        if len(ids) == 90:
+            raise LocretError("no more")
+        return read(contestant, ids, *more)
+
+    read = Bare.read
+    monkeypatch.setattr("locret.bench.contestants.Bare.read", broken)
+    options = ("--random-weights", "--lengths", "60,90", "--policies", "transformers", *QUICK)
+    for more in ((), ("--json",)):
+        done = run("bench", "--model", config, *options, *more)
+        assert done.exit_code == 1
+        assert done.stderr.endswith("locret: no more\n")
+        shown = done.stderr if more else done.stdout
+        assert "transformers" in shown and "60" in shown and "90" not in shown
+        assert not more or done.stdout == ""
+
+
+def test_on_the_cpu_one_without_room_does_not_stop_the_others(
+    run: Run, config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        torch.empty(1 << 50)
+
+    monkeypatch.setattr("locret.bench.contestants.Bare.read", full)
+    options = ("--model", config, "--random-weights", "--lengths", 60, "--policies", "full,transformers", *QUICK)
+    kept, gone = only_json(run("bench", *options, "--json"))["results"]
+    assert kept["prefill_seconds"] > 0 and gone["prefill_seconds"] is None

@@ -93,13 +93,13 @@ def test_a_failure_leaves_nothing_behind(run: Run, tmp_path: Path, published: Pa
 def test_no_space_leaves_what_was_there(
     run: Run, published: Path, backbone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(path: Path, text: str, **_: object) -> int:
+    def full(path: Path, data: bytes) -> int:
         raise OSError(28, "No space left on device")
 
     old = tmp_path / "old"
     tiny_heads(tiny_llama(), seed=6).save_pretrained(old)
     before = {path.name: path.read_bytes() for path in old.iterdir()}
-    monkeypatch.setattr(Path, "write_text", full)  # heads.json, when the weights are complete
+    monkeypatch.setattr(Path, "write_bytes", full)  # heads.json, when the weights are complete
     for to in (tmp_path / "a" / "b", old):
         line = error_line(run("convert", published, to, "--model", backbone))
         assert "No space left on device: free some space" in line

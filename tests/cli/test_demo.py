@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import os
+from contextlib import redirect_stdout
+from io import BytesIO, TextIOWrapper
 from pathlib import Path
 from typing import Any
 
@@ -7,10 +10,11 @@ import pytest
 from transformers import AutoTokenizer
 
 import locret
-from locret.cli.demo import FACTS, POLICIES
+from locret.cli.demo import FACTS, POLICIES, demo_command
 from locret.cli.demo_chat import MAX_NEW_TOKENS, Prompts
 from locret.cli.guide import QUESTIONS, GuideQuestion, guide
-from locret.models.loading import BUILTIN
+from locret.errors import LocretError
+from locret.models.checkpoint import BUILTIN
 from tests.cli.conftest import Run, error_line, only_json
 from tests.conftest import tiny_llama
 from tests.eval.models import byte_llama, byte_tokenizer
@@ -143,3 +147,55 @@ def test_every_answer_stands_in_the_guide_where_it_is_said_to(chat_tokenizer: An
         message = {"role": "user", "content": f"{text}\n\n{one.text}"}
         chat = chat_tokenizer.apply_chat_template([message], add_generation_prompt=True)["input_ids"]
         assert [*prompts.read, *asked] == list(chat)
+
+
+@pytest.mark.parametrize("name", ["folder", "device", "file/below.png"])
+def test_a_picture_that_cannot_be_written_is_refused_before_the_reading(
+    run: Run, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def load(*_: Any) -> None:
+        raise AssertionError("this should not be reached")
+
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").write_text("")
+    (tmp_path / "device").symlink_to(os.devnull)
+    monkeypatch.setattr("locret.cli.loading.load_model", load)
+    assert name.partition("/")[0] in error_line(run("demo", "--out", tmp_path / name))
+    assert (tmp_path / "device").is_symlink()
+
+
+def test_a_demo_without_its_picture_has_failed(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any) -> None:
+        raise LocretError("could not write it")
+
+    monkeypatch.setattr("locret.eval.picture.save_picture", full)
+    result = run("demo", "--length", 1600, "--budget", "1/4", "--out", tmp_path / "kept.png")
+    assert result.exit_code == 1
+    assert result.stderr.splitlines()[-1] == "locret: could not write it"
+    assert "streaming_llm" in result.stdout  # what was worked out is not lost
+
+
+def test_brackets_and_colons_in_a_name_are_no_markup(run: Run, tmp_path: Path) -> None:
+    picture = tmp_path / "[red] :smile:" / "[" / "b] kept.png"
+    result = run("demo", "--length", 1600, "--budget", "1/4", "--out", picture)
+    assert result.exit_code == 0, result.stderr
+    assert f"picture: {picture}" in result.stderr
+
+
+def test_a_terminal_of_ascii_gets_a_strip_of_ascii(tmp_path: Path) -> None:
+    with TextIOWrapper(BytesIO(), encoding="cp1252") as stdout, redirect_stdout(stdout):
+        demo_command(length=1600, budget="1/4", out=tmp_path / "kept.png")
+        stdout.flush()
+        shown = stdout.buffer.getvalue().decode("cp1252")  # type: ignore[attr-defined]
+    assert all(name in shown for name in POLICIES)
+    assert "- one that was not" in shown
+
+
+@pytest.mark.parametrize("columns", ["0", "1", "999999999"])
+def test_a_terminal_of_any_width_is_drawn_on(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, columns: str
+) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
+    shown = run("demo", "--length", 1600, "--budget", "1/4", "--out", tmp_path / "kept.png")
+    assert shown.exit_code == 0, shown.stderr
+    assert max(map(len, shown.stdout.splitlines())) <= 1000

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from locret.folders import alone_in
 from tests.cli.conftest import Run, error_line, only_json
 from tests.eval.models import TEXT
 
@@ -92,3 +93,24 @@ def test_lists_that_are_not_lists_are_bad_usage(run: Run, options: tuple[str, st
 def test_no_room_for_the_facts(run: Run, small: tuple[object, ...]) -> None:
     line = error_line(run(*small, "--lengths", 40, "--budgets", 16))
     assert "tokens are too few for the needles" in line
+
+
+def test_one_process_evaluates_in_a_folder(run: Run, small: tuple[object, ...], tmp_path: Path) -> None:
+    with alone_in(tmp_path / "out"):
+        line = error_line(run(*small, "--out", tmp_path / "out"))
+        assert f"another process is writing into {tmp_path / 'out'}: wait" in line
+        assert "another process" in error_line(run(*small, "--out", tmp_path / "out", "--merge", tmp_path))
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_file_is_no_folder_for_results(run: Run, small: tuple[object, ...], tmp_path: Path) -> None:
+    assert "filler.txt is a file: give a folder" in error_line(run(*small, "--out", tmp_path / "filler.txt"))
+
+
+def test_a_filler_whose_name_is_no_text(run: Run, small: tuple[object, ...], tmp_path: Path) -> None:
+    named = tmp_path / "caf\udce9.txt"
+    named.write_text(TEXT)
+    command = (*small, "--policies", "full", "--filler", named, "--out", tmp_path / "out")
+    [row] = only_json(run(*command, "--json"))["results"]
+    assert row["filler"].startswith("caf\udce9.txt ")
+    assert "from an earlier run" in run(*command).stderr

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gzip
 import json
 import shutil
 from dataclasses import replace
@@ -111,7 +112,7 @@ def test_documents_that_are_not_text(run: Run, tmp_path: Path, content: bytes, m
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("[1, 2", "is not JSON (line 1"),
+        ("[1, 2", "is not JSON: Expecting"),
         ('{"ids": [1]}', "holds a JSON dict: give a JSON list of token ids"),
         ("[1, 2.5]", "holds 2.5 at index 1: give a JSON list"),
         ("[true]", "holds true at index 0"),
@@ -154,8 +155,9 @@ def test_bad_values_are_refused_before_weights_are_loaded(
 
 def test_missing_files_are_named(run: Run, tmp_path: Path, document: Path) -> None:
     missing = tmp_path / "missing.txt"
-    assert f"{missing} does not exist: check the path" in error_line(run("generate", "--prompt-file", missing))
-    assert f"{tmp_path} is a folder" in error_line(run("generate", "--prompt-file", tmp_path))
+    line = error_line(run("generate", "--prompt-file", missing))
+    assert f"cannot read {missing}: No such file or directory: check the path" in line
+    assert f"cannot read {tmp_path}: Is a directory" in error_line(run("generate", "--prompt-file", tmp_path))
     line = error_line(run("generate", "--model", missing, "--prompt-file", document))
     assert str(missing) in line
 
@@ -317,7 +319,7 @@ def test_a_real_chat_model_answers_as_plain_transformers() -> None:
 
 def test_chat_without_a_template_is_refused(run: Run, model_folder: Path, document: Path) -> None:
     line = error_line(run("generate", "--model", model_folder, "--prompt-file", document, *SMALL, "--chat"))
-    assert "--chat needs a chat template and this model's tokenizer has none" in line
+    assert "--chat needs a tokenizer with a chat template and this model's has none" in line
 
 
 def test_a_device_map_and_weight_bits_reach_the_loading(run: Run, model_folder: Path, document: Path) -> None:
@@ -326,3 +328,33 @@ def test_a_device_map_and_weight_bits_reach_the_loading(run: Run, model_folder: 
     line = error_line(run(*options, "--device-map", "auto", "--device", "cpu"))
     assert "device is 'cpu' and device_map is 'auto': give one of them" in line
     assert "weight bits are 3: give 4 or 8" in error_line(run(*options, "--weight-bits", 3))
+
+
+@pytest.mark.parametrize(
+    ("option", "text"), [("--question", "caf\udce9?"), ("--stop", "\udcff")], ids=["question", "stop"]
+)
+def test_arguments_that_are_not_text(run: Run, document: Path, option: str, text: str) -> None:
+    asked = () if option == "--question" else ("--question", "Why?")
+    line = error_line(run("generate", "--model", "no/such-model", "--document", document, *asked, option, text))
+    assert f"{option} is not text: byte 0x" in line
+    assert "is not UTF-8" in line
+
+
+def test_an_argument_of_utf8_is_read_under_every_locale(run: Run, document: Path, model_folder: Path) -> None:
+    """Under LC_ALL=C Python hands on the two bytes of an e with an accent one by one."""
+    command = ("generate", "--model", model_folder, "--document", document, "--budget", 64, "--json")
+    plain, bytewise = (only_json(run(*command, "--question", f"caf{e}?")) for e in ("\u00e9", "\udcc3\udca9"))
+    assert bytewise["token_ids"] == plain["token_ids"]
+    assert bytewise["prompt_tokens"] == plain["prompt_tokens"]
+
+
+@pytest.mark.parametrize("content", [b"\xef\xbb\xbfLine one.\r\nLine two.", gzip.compress(b"Line one.\nLine two.")])
+def test_a_mark_line_ends_of_windows_and_gzip_make_no_difference(
+    run: Run, tmp_path: Path, model_folder: Path, content: bytes
+) -> None:
+    tokens = []
+    for data in (b"Line one.\nLine two.", content):
+        (tmp_path / "document").write_bytes(data)
+        command = ("generate", "--model", model_folder, "--prompt-file", tmp_path / "document", "--json")
+        tokens.append(only_json(run(*command))["token_ids"])
+    assert tokens[0] == tokens[1]

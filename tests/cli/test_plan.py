@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -123,6 +124,10 @@ def test_a_prompt_beyond_the_window_gets_a_note(run: Run) -> None:
         (("--model", "no/such/model"), "or name a shape: llama-3.1-8b"),
         (("--policy", "none"), "unknown part 'none'"),
         (("--kv-bits", 5), "KV bits are 5"),
+        (("--memory", ""), "memory is ''"),
+        (("--memory", "1e400GB"), "memory is '1e400GB'"),
+        (("--storage", ""), "unknown part ''"),
+        (("--budget", 1 << 40), "budget size is 1099511627776: give at least 1, at most 1073741824"),
         (("--policy", "locret+quant4", "--storage", "disk"), "names storage 'disk' beside 'quant4'"),
         (("--policy", "minference"), "depends on the prompt"),
         (("--weight-bits", 5), "weight bits are 5"),
@@ -134,6 +139,43 @@ def test_bad_values_are_one_line(run: Run, options: tuple[str, ...], words: str)
     assert words in error_line(run("plan", "--length", 100, *options))
 
 
-@pytest.mark.parametrize("options", [("--length", 0), ("--device", "tpu"), ("--budget", 0), ("--no-such-flag",)])
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--length", 0),
+        ("--device", "tpu"),
+        ("--budget", 0),
+        ("--length", 10**12),
+        ("--width", 10**9),
+        ("--no-such-flag",),
+    ],
+)
 def test_bad_usage_exits_with_2(run: Run, options: tuple[str, ...]) -> None:
     assert run("plan", *options).exit_code == 2
+
+
+def test_the_memory_of_a_gpu_that_is_not_here_is_asked_for(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    assert "give its --memory, such as 24GB, or --device cpu" in error_line(run("plan", "--device", "cuda"))
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("num_hidden_layers", 10**9),
+        ("vocab_size", 10**30),
+        ("hidden_size", 0),
+        ("head_dim", -1),
+        ("num_attention_heads", 0),
+    ],
+)
+def test_sizes_that_no_model_has_are_refused(run: Run, config: Path, field: str, value: int) -> None:
+    config.write_text(json.dumps({**json.loads(config.read_text()), field: value}))
+    line = error_line(run("plan", "--model", config, "--length", 100, "--memory", "1GB"))
+    assert field in line and "unexpected" not in line
+
+
+def test_a_configuration_that_makes_no_model_is_refused(run: Run, config: Path) -> None:
+    config.write_text(json.dumps({**json.loads(config.read_text()), "hidden_act": "sillu"}))
+    line = error_line(run("plan", "--model", config, "--length", 100, "--memory", "1GB"))
+    assert "no model can be made of this llama configuration" in line or "gives no configuration" in line

@@ -9,6 +9,7 @@ import torch
 
 import locret
 from tests.conftest import tiny_llama
+from tests.eval.models import byte_llama, byte_tokenizer
 
 
 @pytest.mark.parametrize(
@@ -115,3 +116,9 @@ def test_a_model_without_a_decoder() -> None:
         from locret.models.families import decoder_of
 
         decoder_of(torch.nn.Linear(2, 2))
+
+
+def test_text_with_half_a_character_is_refused() -> None:
+    engine = locret.Engine(byte_llama(), byte_tokenizer(), policy=locret.get_policy("full"))
+    with pytest.raises(locret.LocretError, match=r"the prompt holds U\+D83D, half of a character"):
+        engine.prefill("a \ud83d b")

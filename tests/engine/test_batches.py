@@ -82,3 +82,33 @@ def test_budget_mode_of_a_batch_without_padding_is_that_of_each_row() -> None:
     for row, prompt in enumerate(rows):
         alone = answer(model, locret.BudgetCache(model, policy=policy, budget=budget), prompt[None])
         assert batch.sequences[row].tolist() == alone.sequences[0].tolist()
+
+
+@pytest.mark.parametrize("local", [0, 12])
+@pytest.mark.parametrize("known", [False, True])
+def test_rows_that_are_read_together_in_pieces(known: bool, local: int) -> None:
+    model = tiny_llama(initializer_range=0.5)
+    rows = [prompt[:length] for prompt, length in zip(prompts(), (5, 24, 60), strict=False)]  # the first is all tail
+    ids, mask = padded(rows)
+    budget = locret.Budget(size=128, chunk=64, local=local)
+    cache = locret.BudgetCache(
+        model, policy=locret.get_policy("full"), budget=budget, prompt_length=ids.shape[1] if known else None
+    )
+    batch, plain = answer(model, cache, ids, mask), answer(model, None, ids, mask)
+    for one, two in zip(batch.logits, plain.logits, strict=True):
+        torch.testing.assert_close(one, two, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("every", [1, 4, 5])
+def test_rows_evict_while_they_write_as_each_alone(every: int) -> None:
+    model = tiny_llama(initializer_range=0.5, vocab_size=20000)  # of few tokens some would tie
+    policy = make_policy("locret", model)
+    budget = locret.Budget(size=24, chunk=16, stabilizers=4, local=4, decode_budget=4, decode_every=every)
+    rows = [
+        torch.randint(1, 20000, (length,), generator=torch.Generator().manual_seed(length)) for length in (21, 33, 60)
+    ]
+    ids, mask = padded(rows)
+    batch = answer(model, locret.BudgetCache(model, policy=policy, budget=budget), ids, mask)
+    for row, prompt in enumerate(rows):
+        alone = answer(model, locret.BudgetCache(model, policy=policy, budget=budget), prompt[None])
+        assert batch.sequences[row, ids.shape[1] :].tolist() == alone.sequences[0, len(prompt) :].tolist()

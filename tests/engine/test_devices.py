@@ -76,7 +76,7 @@ def test_everything_of_a_layer_is_where_it_computes(family: str, positions: str,
     assert cache.stored == 40 + 10 + 2
     for layer, device in enumerate(LAYERS):
         held = cache.layers[layer]
-        tensors = [held.positions, held.scores, *held.read(), *policy.heads.layers[layer].parameters()]
+        tensors = [held.positions, held.scores, *held.read(), *cache.reading.policy.heads.layers[layer].parameters()]
         assert {str(tensor.device) for tensor in tensors} == {device}
 
 

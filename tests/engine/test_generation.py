@@ -198,3 +198,37 @@ def test_compact_positions_write_past_the_window(model: Any) -> None:
     assert out.shape[1] == PROMPT + 400
     with pytest.raises(locret.LocretError, match="more than the model's window of 256"):
         model.generate(ids(), max_new_tokens=400, past_key_values=cache_of(model, 48), do_sample=False)
+
+
+@pytest.mark.parametrize("length", [9, 31, 32, 33])
+def test_a_prompt_that_comes_whole_is_read_as_by_the_engine_whatever_its_length(model: Any, length: int) -> None:
+    budget = locret.Budget(size=16, chunk=32, stabilizers=4, local=6)
+    policy, prompt, question = make_policy("locret", model), ids(length=length), ids(2, 20)
+    engine = locret.Engine(model, policy=policy, budget=budget)
+    session = engine.prefill(prompt)
+    cache = locret.BudgetCache(model, policy=policy, budget=budget)
+    first = model.generate(prompt, past_key_values=cache, max_new_tokens=4, do_sample=False)
+    result = engine.generate(session, 4)
+    assert first[0, length:].tolist() == result.token_ids
+    for layer in range(3):
+        assert torch.equal(cache.kept_positions(layer), result.session.cache.kept_positions(layer))
+    # A turn of fewer tokens than may be decoded at once is a turn all the same.
+    both = torch.cat([first, question], -1)
+    mask = torch.ones_like(both)  # an answer may hold the padding token
+    second = model.generate(both, attention_mask=mask, past_key_values=cache, max_new_tokens=4, do_sample=False)
+    answer = engine.generate(engine.prefill(question, result.session), 4)
+    assert second[0, -4:].tolist() == answer.token_ids
+    for layer in range(3):
+        assert torch.equal(cache.kept_positions(layer), answer.session.cache.kept_positions(layer))
+
+
+@pytest.mark.parametrize("local", [0, 6])
+def test_writing_in_two_goes_is_writing_at_once(model: Any, local: int) -> None:
+    budget = locret.Budget(size=16, chunk=32, stabilizers=4, local=local)
+    engine = locret.Engine(model, policy=make_policy("locret", model), budget=budget)
+    session = engine.prefill(ids())
+    whole, first = engine.generate(session, 8), engine.generate(session, 3)
+    second = engine.generate(first.session, 5)
+    assert first.token_ids + second.token_ids == whole.token_ids
+    for layer in range(3):
+        assert torch.equal(whole.session.cache.kept_positions(layer), second.session.cache.kept_positions(layer))

@@ -11,11 +11,11 @@ from transformers import PreTrainedTokenizerFast
 
 import locret
 from locret.errors import LocretError
+from locret.eval.frame import frame_of
 from locret.eval.grid import BudgetRule, Cell, Grid, cells
 from locret.eval.haystack import Filler
 from locret.eval.planning import check_passage
 from locret.eval.quizzes.contract import Passage, Question
-from locret.eval.quizzes.frame import frame_of
 from locret.eval.results import ResultFile, Subject
 from locret.eval.runner import Reader, run_grid
 from locret.eval.workers import Silent

@@ -110,10 +110,10 @@ def test_filler_files(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "data", "message"),
     [
-        ("picture.png", b"\x89PNG\xff\xfe", "as text"),
-        ("broken.txt.gz", b"not gzip", "as text"),
-        ("rows.jsonl", b'{"body": 1}', "'text' field"),
-        ("list.jsonl", b"[1]", "'text' field"),
+        ("picture.png", b"\x89PNG\xff\xfe", "is not text: byte 0x89 at offset 0"),
+        ("broken.txt.gz", b"\x1f\x8bnot gzip", "damaged .gz file"),
+        ("rows.jsonl", b'{"body": 1}', "line 1 has no field 'text'"),
+        ("list.jsonl", b"[1]", "line 1 is no JSON object"),
     ],
 )
 def test_files_that_are_not_text(tmp_path: Path, name: str, data: bytes, message: str) -> None:

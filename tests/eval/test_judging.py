@@ -77,3 +77,14 @@ def test_measures_are_means() -> None:
 def test_nothing_to_score() -> None:
     with pytest.raises(LocretError, match="there is no prediction of mix to score"):
         judge("mix", [])
+
+
+@pytest.mark.parametrize("field", ["document", "kv_bytes", "prefill_seconds", "decode_seconds", "score"])
+@pytest.mark.parametrize("value", [None, "x", float("nan")])
+def test_a_prediction_with_a_field_of_another_type_is_named(field: str, value: object) -> None:
+    line = {"uid": "a7", "score": 1.0, "document": 0, "kv_bytes": 5, "prefill_seconds": 2.0, "decode_seconds": 1.0}
+    with pytest.raises(LocretError, match=rf"prediction a7: {field} is .*: remove the file"):
+        measures_of("mix", [{**line, field: value}])
+    del line[field]
+    with pytest.raises(LocretError, match=f"prediction a7: it has no {field}"):
+        measures_of("mix", [line])

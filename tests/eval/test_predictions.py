@@ -44,6 +44,16 @@ def test_a_damaged_line_is_named(tmp_path: Path) -> None:
         LineFile(tmp_path / "lines.jsonl")
 
 
+@pytest.mark.parametrize("line", ['{"answer": "x"}', '{"uid": 5}'])
+def test_a_line_that_names_no_question_is_refused(tmp_path: Path, line: str) -> None:
+    path = prediction_path(tmp_path, CELL, SUBJECT)
+    path.parent.mkdir(parents=True)
+    path.write_text(f'{{"uid": "0"}}\n{line}\n')
+    for read in (lambda: open_predictions(tmp_path, CELL, SUBJECT), lambda: read_predictions(tmp_path, ROW)):
+        with pytest.raises(LocretError, match=r"mix\.jsonl, prediction 2: .*uid.*: remove the file"):
+            read()
+
+
 def test_unwritten_lines_are_as_from_a_file() -> None:
     lines = Unwritten()
     lines.append({"a": (1, 2)})

@@ -9,7 +9,7 @@ from rich.console import Console
 
 import locret
 from locret.eval.picture import save_picture
-from locret.eval.strip import KeptDocument, binned, kept_shares, strip
+from locret.eval.strip import TYPED, KeptDocument, binned, kept_shares, strip
 from locret.eval.table import human_bytes, markdown_table, rich_table
 from tests.conftest import tiny_llama
 from tests.eval.test_results import CELL, ROW
@@ -40,6 +40,7 @@ def test_the_strip_shows_density_and_needles() -> None:
     bars, marks = strip(KeptDocument(shares, {1: True, 5: False}), width=4)
     assert bars == "█ ▅▁"
     assert marks == "▲ △ "
+    assert strip(KeptDocument(shares, {1: True, 5: False}), 4, TYPED) == ("@ +.", "^ - ")
 
 
 def test_the_picture_is_a_png(tmp_path: Path) -> None:

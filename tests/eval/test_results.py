@@ -71,6 +71,23 @@ def test_a_row_of_another_subject_is_not_taken(tmp_path: Path, field: str) -> No
     assert results.find(CELL, replace(SUBJECT, **{field: "other"})) is None
 
 
+@pytest.mark.parametrize(
+    ("field", "value", "words"),
+    [
+        ("length", "400", 'length is "400", which is no int'),
+        ("score", None, "score is null, which is no float"),
+        ("kv_bytes", float("inf"), "kv_bytes is Infinity, which is no int"),
+        ("chunk", 0, "budget chunk is 0: give at least 1"),
+        ("positions", "none", 'positions is "none"'),
+        ("weights", 5, "weights is 5, which is no str"),
+    ],
+)
+def test_a_row_with_a_field_of_another_type_is_named(tmp_path: Path, field: str, value: object, words: str) -> None:
+    (tmp_path / "results.jsonl").write_text(json.dumps({**ROW.as_json(), field: value}) + "\n")
+    with pytest.raises(LocretError, match=rf"results\.jsonl has a row in which {words}.*: remove the line"):
+        ResultFile(tmp_path).rows()
+
+
 def test_half_a_line_of_a_killed_run_is_dropped(tmp_path: Path) -> None:
     ResultFile(tmp_path).append(ROW)
     path = tmp_path / "results.jsonl"

@@ -14,6 +14,7 @@ import locret
 from tests.models.gguf_files import Draft, draft_of, small_llama
 
 NAME = "model.gguf"
+Q = "blk.0.attn_q.weight"
 Bad = Callable[[Draft, Path], Path]
 
 
@@ -31,13 +32,6 @@ def _bytes(make: Callable[[bytes], bytes]) -> Bad:
 def _draft(make: Callable[[Draft], Draft], name: str = NAME) -> Bad:
     """A file of a changed draft."""
     return lambda draft, folder: make(draft).write(folder / name)
-
-
-def _other_kind(data: bytes) -> bytes:
-    """The first tensor gets a quantisation type that nobody knows."""
-    name = b"token_embd.weight"
-    place = data.index(name) + len(name) + 4 + 2 * 8
-    return data[:place] + struct.pack("<I", 99) + data[place + 4 :]
 
 
 def _long_key(data: bytes) -> bytes:
@@ -63,18 +57,17 @@ def _architecture(name: str) -> Bad:
     return bad
 
 
-def _as_kind(name: str, kind: GGMLQuantizationType) -> Bad:
-    """A tensor in a type that is known but that nobody can dequantise."""
-    code = struct.pack("<I", kind.value)
+def _as_kind(kind: int) -> Bad:
+    """A matrix is said to be of another quantisation type."""
+    name, code = Q.encode(), struct.pack("<I", kind)
 
     def change(data: bytes) -> bytes:
-        place = data.index(name.encode()) + len(name) + 4 + 2 * 8
+        place = data.index(name) + len(name) + 4 + 2 * 8
         return data[:place] + code + data[place + 4 :]
 
     return _bytes(change)
 
 
-Q = "blk.0.attn_q.weight"
 # What is wrong -> how it is made, and what the message says.
 BAD: dict[str, tuple[Bad, str]] = {
     "empty": (_bytes(lambda data: b""), "is empty: fetch it again"),
@@ -115,9 +108,9 @@ BAD: dict[str, tuple[Bad, str]] = {
         _draft(lambda d: d.changed(tokenizer__ggml__eos_token_id="end")),
         "has tokenizer.ggml.eos_token_id of 'end', which is no token id",
     ),
-    "unknown quantisation": (_bytes(_other_kind), "quantisation type number 99, which cannot be dequantised here"),
+    "unknown quantisation": (_as_kind(99), "quantisation type number 99, which cannot be dequantised here"),
     "quantisation of no weights": (
-        _as_kind(Q, GGMLQuantizationType.Q8_1), "quantisation type Q8_1, which cannot be dequantised here"
+        _as_kind(GGMLQuantizationType.Q8_1), "quantisation type Q8_1, which cannot be dequantised here"
     ),
     "missing key": (_draft(lambda d: d.changed(llama__block_count=None)), "does not say llama.block_count"),
     "millions of layers": (

@@ -13,7 +13,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizer
 from locret.cli.prompt import DocumentPrompt, TextPrompt
 from locret.errors import LocretError
 from locret.models.chat import Message
-from locret.models.loading import BUILTIN
+from locret.models.checkpoint import BUILTIN
 from locret.models.tokens import Stretch, tokenise
 from tests.eval.models import byte_tokenizer
 

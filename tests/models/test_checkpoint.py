@@ -132,6 +132,7 @@ def test_a_file_can_be_quantised_while_loading(bits: int, file: Path) -> None:
     assert torch.cosine_similarity(plain.flatten(), quantised.float().flatten(), 0) > 0.97
 
 
-def test_a_file_is_loaded_in_parts(file: Path) -> None:
-    model, _, _ = locret.load_model(str(file), device_map="auto")
-    assert not model.training
+def test_a_file_is_loaded_by_a_device_map(file: Path) -> None:
+    model, _, _ = locret.load_model(str(file), "float32", device_map="auto")
+    for name, weight in small_llama().state_dict().items():
+        assert torch.equal(model.state_dict()[name].cpu(), weight), name

@@ -274,3 +274,8 @@ def test_an_export_goes_nowhere_else(tmp_path: Path) -> None:
         assert path.read_bytes() == before
     export_heads(heads, tmp_path / "heads.bin")
     export_heads(tiny_heads(tiny_llama(), seed=6), tmp_path / "heads.bin")  # over heads, heads may be written
+
+
+def test_a_number_of_thousands_of_digits_is_no_layer(backbone: Path, tmp_path: Path) -> None:
+    save_tensors({**heads_alone(), f"layers.{'7' * 5000}.fc1.weight": torch.zeros(1)}, tmp_path / "a.safetensors")
+    assert convert_heads(tmp_path / "a.safetensors", backbone).config.layers == 3

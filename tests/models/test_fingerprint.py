@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from transformers import LlamaForCausalLM
 
 import locret
+from locret.models.checkpoint import BUILTIN
 from locret.models.families import attention_modules, family_of, list_families
 from locret.models.fingerprint import (
     FAR,
@@ -27,7 +28,6 @@ from locret.models.fingerprint import (
     old_fingerprint_of,
     sampled_layers,
 )
-from locret.models.loading import BUILTIN
 from tests.conftest import TINY_MODELS, tiny_llama
 
 IN_4_BITS = 0.006

@@ -107,6 +107,8 @@ def test_scaled_rotary_embedding_is_not_left_out(tmp_path: Path) -> None:
     linear = wide.changed(llama__rope__scaling__type="linear", llama__rope__scaling__factor=4.0)
     parameters = load_config(linear.write(tmp_path / "linear.gguf")).rope_parameters
     assert (parameters["rope_type"], parameters["factor"]) == ("linear", 4.0)
+    early = wide.changed(llama__rope__scale_linear=4.0)
+    assert load_config(early.write(tmp_path / "early.gguf")).rope_parameters == parameters
     original = {"llama__rope__scaling__original_context_length": 4096}
     yarn = wide.changed(llama__rope__scaling__type="yarn", llama__rope__scaling__factor=8.0, **original)
     parameters = load_config(yarn.write(tmp_path / "yarn.gguf")).rope_parameters

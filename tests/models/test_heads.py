@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 import locret
 from locret.models.families import Projections, family_of
@@ -127,6 +129,57 @@ def test_files_that_do_not_belong_together_are_refused(folder: Path) -> None:
         locret.RetainingHeads.from_pretrained(folder)
 
 
+@pytest.mark.parametrize(
+    ("field", "value", "words"),
+    [
+        ("width", 64.0, "width is 64.0, which is no int"),
+        ("layers", True, "layers is true, which is no int"),
+        ("kv_heads", 0, "kv_heads is 0: retaining heads need a whole number of at least 1"),
+        ("model_type", None, "model_type is null, which is no str"),
+        ("fingerprint", [1.0, "x"], r"fingerprint is \[1.0, \"x\"\], which is no tuple"),
+        ("fingerprint", [float("nan")], "fingerprint is .NaN., which is no tuple"),
+    ],
+)
+def test_fields_of_another_type_are_named(folder: Path, field: str, value: object, words: str) -> None:
+    config = json.loads((folder / "heads.json").read_text())
+    (folder / "heads.json").write_text(json.dumps({**config, field: value}))
+    with pytest.raises(locret.LocretError, match=rf"heads\.json is not a configuration of retaining heads \({words}"):
+        locret.RetainingHeads.from_pretrained(folder)
+
+
+def test_more_layers_than_there_are_tensors_are_never_made(folder: Path) -> None:
+    config = json.loads((folder / "heads.json").read_text())
+    (folder / "heads.json").write_text(json.dumps({**config, "layers": 10**12}))
+    with pytest.raises(locret.LocretError, match=r"has 6 tensors, but heads\.json says 1000000000000 layers of 2"):
+        locret.RetainingHeads.from_pretrained(folder)
+
+
+@pytest.mark.parametrize(
+    ("dtypes", "words"),
+    [
+        ((torch.int8,) * 6, r"fc1\.weight is a strided tensor of int8: save it dense as one of float32"),
+        ((torch.float32,) * 5 + (torch.bfloat16,), "mixes bfloat16 and float32 in its retaining heads"),
+    ],
+)
+def test_tensors_that_are_no_plain_numbers_are_refused(
+    folder: Path, dtypes: tuple[torch.dtype, ...], words: str
+) -> None:
+    path = folder / "heads.safetensors"
+    with safe_open(path, "pt") as file:
+        metadata = file.metadata()
+    changed = {name: tensor.to(dtype) for (name, tensor), dtype in zip(load_file(path).items(), dtypes, strict=True)}
+    save_file(changed, path, metadata=metadata)
+    with pytest.raises(locret.LocretError, match=words):
+        locret.RetainingHeads.from_pretrained(folder)
+
+
+def test_heads_that_no_memory_holds_are_refused_before_they_are_made() -> None:
+    with pytest.raises(
+        locret.LocretError, match=r"retaining heads of width 1000000000 would take .* GiB, and this machine"
+    ):
+        locret.RetainingHeads.from_config(tiny_llama().config, width=10**9)
+
+
 def test_an_activation_that_is_not_known_is_refused(folder: Path) -> None:
     config = json.loads((folder / "heads.json").read_text())
     (folder / "heads.json").write_text(json.dumps({**config, "activation": "sillu"}))
@@ -155,3 +208,34 @@ def test_no_space_while_saving_leaves_what_was_there(folder: Path, monkeypatch: 
     ):
         heads_of(tiny_llama(seed=3)).save_pretrained(folder)
     assert {p.name: p.read_bytes() for p in folder.iterdir()} == before
+
+
+def test_heads_are_copied_for_a_model_and_stay_as_they_are() -> None:
+    model = tiny_llama()
+    low = tiny_llama().to(torch.bfloat16)
+    heads = locret.RetainingHeads.from_config(model.config, width=16)
+    before = {name: tensor.clone() for name, tensor in heads.state_dict().items()}
+    policy, budget = locret.get_policy("locret", heads=heads), locret.Budget(size=24, chunk=32, local=4)
+    ids = torch.randint(1, 97, (1, 100))
+    engine = locret.Engine(model, policy=policy, budget=budget)
+    session = engine.prefill(ids)
+    locret.Engine(low, policy=policy, budget=budget).prefill(ids)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in heads.state_dict().items())
+    assert heads.layers[0].fc1.weight.dtype == torch.float32
+    assert heads.layers[0].folded is None
+    assert torch.equal(engine.prefill(ids).logits, session.logits)
+    engine.prefill(ids[:, :3], session)
+
+
+def test_what_fits_is_shared_and_what_was_trained_on_is_copied_again() -> None:
+    model, low = tiny_llama(), tiny_llama().to(torch.bfloat16)
+    heads = locret.RetainingHeads.from_config(model.config, width=16)
+    assert heads.beside(model) is heads.beside(model)
+    assert heads.beside(model).layers[0].fc1.weight.data_ptr() == heads.layers[0].fc1.weight.data_ptr()
+    stale = heads.beside(low)
+    with torch.no_grad():
+        heads.layers[0].fc2.weight.add_(1.0)
+    assert heads.beside(low) is not stale
+    torch.testing.assert_close(
+        heads.beside(low).layers[0].fc2.weight.float(), heads.layers[0].fc2.weight, rtol=1e-2, atol=1e-2
+    )

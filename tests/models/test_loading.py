@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import locret
+from locret.models.placement import find_device
 from tests.conftest import tiny_llama
 from tests.eval.models import byte_tokenizer
 
@@ -25,6 +26,25 @@ def test_a_misspelt_or_missing_device_is_refused(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(locret.LocretError, match="device is 'cuda:1', but torch sees no CUDA device"):
         locret.load_model("builtin", device="cuda:1")
+
+
+@pytest.mark.parametrize(
+    "name", ["", "xla", "meta", "mkldnn", "CPU", "gpu", "cpu:x", "cuda:-1", "cuda:0:1", "privateuseone", "x" * 5000]
+)
+def test_devices_that_no_model_runs_on_are_refused(name: str) -> None:
+    with pytest.raises(locret.LocretError, match=r"device is .*: give auto, cpu, cuda, or one of several as cuda:1$"):
+        find_device(name)
+
+
+@pytest.mark.skipif(torch.xpu.is_available(), reason="this machine has one")
+def test_a_device_that_torch_was_built_without_is_refused() -> None:
+    with pytest.raises(locret.LocretError, match=r"device is 'xpu' \(.+\): give auto"):
+        find_device("xpu")
+
+
+def test_a_device_keeps_the_name_it_was_given() -> None:
+    assert find_device("cpu") == torch.device("cpu")
+    assert find_device("auto").type in ("cpu", "cuda")
 
 
 def test_an_unknown_dtype_is_refused() -> None:

@@ -65,13 +65,13 @@ def read(
     """Read a prompt of random tokens, counting tensors; a storage that needs a trained merger is given by its maker."""
     heads = locret.RetainingHeads.from_config(model.config, width=WIDTH)
     chosen = locret.get_policy(policy, **({"heads": heads} if policy.startswith("locret") else {}))
-    chosen.check(model)  # folds the heads
+    placed = heads.beside(model)  # folds them, once
     engine = locret.Engine(model, policy=chosen, budget=budget, attention="split", storage=maker or storage)
     torch.manual_seed(1)
     ids = torch.randint(text_config(model.config).vocab_size, (length,)).tolist()
     dtype = str(model.dtype).removeprefix("torch.")
     setting = setting_of(model.config, dtype=dtype, policy=f"{policy}+{storage}", width=WIDTH, cuda=False)
-    known = [*model.parameters(), *model.buffers(), *heads.parameters(), *heads.buffers()]
+    known = [*model.parameters(), *model.buffers(), *placed.parameters(), *placed.buffers()]
     with torch.no_grad(), TensorPeak(known) as count:
         session = engine.prefill(ids)
     return Run(session, session.kv_bytes, count.peak, estimate(setting, length, budget))

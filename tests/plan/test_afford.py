@@ -63,7 +63,9 @@ def test_amounts_of_memory(text: str, count: float) -> None:
     assert parse_memory(text) == count
 
 
-@pytest.mark.parametrize("text", ["", "GB", "24XB", "-1GB", "0", "1.2.3GB", "24 GB or so"])
+@pytest.mark.parametrize(
+    "text", ["", "GB", "24XB", "-1GB", "0", "1.2.3GB", "24 GB or so", "1e400GB", "1e30TB", "nan", "infGB"]
+)
 def test_bad_amounts_are_named(text: str) -> None:
     with pytest.raises(locret.LocretError, match="give a number and a unit, such as 24GB"):
         parse_memory(text)
@@ -71,3 +73,9 @@ def test_bad_amounts_are_named(text: str) -> None:
 
 def test_this_machine_has_memory() -> None:
     assert machine_memory(cuda=False) > 10**8
+
+
+def test_memory_of_a_device_that_is_not_here_has_to_be_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    with pytest.raises(locret.LocretError, match="sees no CUDA device here: give its --memory"):
+        machine_memory(cuda=True)

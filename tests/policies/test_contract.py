@@ -182,3 +182,12 @@ def test_locret_without_hooks_says_so(model: Any) -> None:
     with pytest.raises(locret.LocretError, match=r"hooks are off.*locret\.attach"), torch.no_grad():
         model(prompt(16), past_key_values=cache)
     locret.attach(model)
+
+
+def test_random_takes_every_seed_and_tells_them_apart() -> None:
+    positions = torch.arange(64).expand(1, 2, 64)
+    seeds = (0, 1, 2047, 2048, 4095, 4096, 4097, 2**52 + 1, 2**63, 2**64 - 1)
+    scores = [locret.get_policy("random", seed=seed).score(units(positions)) for seed in seeds]
+    for index, one in enumerate(scores):
+        assert all(not torch.equal(one, other) for other in scores[:index])
+    assert [round(float(score), 6) for score in scores[1][0, 0, :3]] == [0.111346, 0.682695, 0.490694]  # as ever

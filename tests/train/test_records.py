@@ -76,6 +76,12 @@ def test_a_template_that_rewrites_history_is_refused(tokenizer: PreTrainedTokeni
         recognise(TURNS["sharegpt"]).encode(tokenizer)
 
 
+def test_a_template_that_refuses_a_record_says_why(tokenizer: PreTrainedTokenizerFast) -> None:
+    tokenizer.chat_template = "{{ raise_exception('system role not supported') }}"
+    with pytest.raises(LocretError, match=r"the chat template refuses the message \(system role not supported\)"):
+        recognise(TURNS["sharegpt"]).encode(tokenizer)
+
+
 def test_the_beginning_of_text_leads(tokenizer: PreTrainedTokenizerFast) -> None:
     assert beginning_of_text(tokenizer) == []
     tokenizer.backend_tokenizer.post_processor = _adds_beginning()
@@ -136,7 +142,7 @@ def test_plain_gzipped_and_listed_files_are_the_same_data(tmp_path: Path) -> Non
     [
         (b"", "no training record"),
         (b"\xff\xfe{", "not UTF-8"),
-        (gzip.compress(b"\n" * 99, mtime=0)[:-9], "cannot read the training data"),
+        (gzip.compress(b"\n" * 99, mtime=0)[:-9], "cannot read .*damaged .gz file"),
         (b"[{]", "neither JSON lines nor one JSON list"),
     ],
     ids=["empty", "binary", "cut short", "broken list"],

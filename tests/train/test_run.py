@@ -12,6 +12,7 @@ from accelerate import Accelerator
 from transformers import LlamaForCausalLM
 
 from locret.errors import LocretError
+from locret.folders import alone_in
 from locret.models.heads import RetainingHeads
 from locret.train.config import TrainConfig
 from locret.train.loop import StepReport
@@ -184,3 +185,44 @@ def test_heads_learn_what_is_attended_to(objective: str, model: LlamaForCausalLM
     recalls = [json.loads(line)["recall"] for line in lines]
     assert recalls[0] < 0.4
     assert sum(recalls[-10:]) / 10 > 0.8
+
+
+def test_one_process_trains_in_a_folder(model: LlamaForCausalLM, data: Path, tmp_path: Path) -> None:
+    with alone_in(tmp_path / "run"), pytest.raises(LocretError, match="another process is writing into"):
+        train(model, data, tmp_path / "run")
+    train(model, data, tmp_path / "run", replace(CONFIG, steps=1))
+    assert {path.name for path in (tmp_path / "run").iterdir()} >= {"heads.json", "run.json"}
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "words"),
+    [
+        ("run.json", "null", r"run\.json is damaged \(null is no JSON object\): choose another --out"),
+        ("run.json", "[" * 100_000, r"run\.json is damaged"),
+        ("checkpoints/step-00000004/state.json", "[]", r"no checkpoint .* usable .*\[\] is no JSON object"),
+        ("checkpoints/step-00000004/state.json", '{"step": "4", "sha256": {}}', 'step is "4", which is no int'),
+        ("checkpoints/step-00000004/state.json", '{"step": 4, "sha256": {}}', "does not know all files"),
+        ("checkpoints/step-00000004/state.json", '{"step": 4, "sha256": ["x"]}', "sha256 is"),
+    ],
+)
+def test_files_of_a_run_that_are_damaged_are_named(
+    name: str, text: str, words: str, model: LlamaForCausalLM, data: Path, tmp_path: Path
+) -> None:
+    config = replace(CONFIG, steps=4)
+    train(model, data, tmp_path / "run", config)
+    (tmp_path / "run" / name).write_text(text)
+    with pytest.raises(LocretError, match=words):
+        train(model, data, tmp_path / "run", config, resume=True)
+
+
+@pytest.mark.parametrize("line", ["null", "{}", '{"step": "2"}', "[" * 100_000, '{"step": 3}'])
+def test_the_loss_curve_ends_at_a_line_that_is_no_step(
+    line: str, model: LlamaForCausalLM, data: Path, tmp_path: Path
+) -> None:
+    config = replace(CONFIG, steps=4)
+    train(model, data, tmp_path / "run", config)
+    path = tmp_path / "run" / "log.jsonl"
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join([*lines[:2], line, lines[3]]))
+    summary = train(model, data, tmp_path / "run", config, resume=True)
+    assert summary.loss == pytest.approx(sum(json.loads(one)["loss"] for one in lines[:2]) / 2)

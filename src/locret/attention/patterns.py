@@ -10,6 +10,7 @@ from typing import Any
 
 from locret.errors import LocretError
 from locret.files import write_text_whole
+from locret.texts import read_json
 
 A_SHAPE, VERTICAL_SLASH, BLOCK_SPARSE = "stream_llm", "vertical_and_slash", "block_sparse"
 NAMES = (A_SHAPE, VERTICAL_SLASH, BLOCK_SPARSE)
@@ -75,10 +76,7 @@ class Patterns:
         Raises:
             LocretError: the file cannot be read or has another format.
         """
-        try:
-            data = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise LocretError(f"cannot read patterns from {path}: {error}") from error
+        data = read_json(path)
         try:
             return cls(tuple({int(head): _pattern(entry) for head, entry in own.items()} for own in data))
         except (TypeError, ValueError, AttributeError) as error:

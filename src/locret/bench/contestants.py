@@ -13,6 +13,7 @@ from transformers import DynamicCache
 from locret.attention import use_attention
 from locret.bench.ring import RingCache
 from locret.cache.budget import Budget
+from locret.cache.budget_cache import BudgetCache
 from locret.cache.plan import chunk_plan
 from locret.engine import Engine, Session
 from locret.models.families import decoder_of
@@ -29,6 +30,10 @@ class Contestant(Protocol):
     """
 
     name: str
+
+    def check(self, tokens: int) -> None:
+        """Refuse prompts and answers of so many tokens together that it could not read and write."""
+        ...
 
     def read(self, ids: Sequence[int], progress: Progress | None = None) -> Any:
         """Read a prompt; gives what `first`, `write` and `kv_bytes` take. It is read when logits are there."""
@@ -53,6 +58,12 @@ class Engined:
 
     name: str
     engine: Engine
+
+    def check(self, tokens: int) -> None:
+        """They must fit the model's window, which the engine would say when their turn comes."""
+        engine = self.engine
+        cache = BudgetCache(engine.model, policy=engine.policy, budget=engine.budget, storage=engine.storage)
+        cache.check_window(tokens)
 
     def read(self, ids: Sequence[int], progress: Progress | None = None) -> Session:
         """Chunk by chunk, with eviction."""
@@ -96,6 +107,9 @@ class Bare:
     budget: Budget
     new_cache: Callable[[], Any]
     attention: str | None = None
+
+    def check(self, tokens: int) -> None:
+        """Nothing here looks at the model's window."""
 
     @torch.no_grad()
     def read(self, ids: Sequence[int], progress: Progress | None = None) -> Reading:

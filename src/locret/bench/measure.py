@@ -12,6 +12,7 @@ import torch
 
 from locret.bench.contestants import LIMIT, PLAIN, Contestant
 from locret.bench.memory import peak_bytes, reset_peak
+from locret.memory import is_out_of_memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +144,9 @@ def compare(
                 progress = watch(name, len(ids), repeat) if repeat else None
                 try:
                     taken[name].append(run_once(contestant, prompt, new_tokens, device, progress))
-                except torch.OutOfMemoryError:
+                except (MemoryError, RuntimeError) as error:
+                    if not is_out_of_memory(error):
+                        raise
                     gone.add(name)
         for name, own in taken.items():
             if repeat and own:

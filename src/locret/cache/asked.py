@@ -52,7 +52,7 @@ class Asked:
         if not self.wanted:
             return self, None
         new, slots = layer.new, layer.slots
-        read = torch.arange(layer.seen - new, layer.seen)
+        read = torch.arange(layer.seen - new, layer.seen, device="cpu")
         places = read if slots is None else slots.turned[0, 0, -new:]  # without padding the same in all rows and heads
         known = self._with(layer.seen - new, places, queries)
         if layer.reading.pads is not None or known.queries is None or known.places is None:

@@ -142,7 +142,7 @@ class InfLLM:
     def choose(self, new: int, queries: Queries | None) -> Tensor:
         """Which blocks a pass recalls: indices [batch, recalled], ascending; the same in all heads."""
         if len(self.blocks) <= self.sizes.top:
-            return torch.arange(len(self.blocks)).expand(self._near.tensors[0].shape[0], -1)
+            return torch.arange(len(self.blocks), device="cpu").expand(self._near.tensors[0].shape[0], -1)
         assert self.answers is not None
         asked = asking(queries, new, self.answers).sum(dim=(2, 3))  # [batch, kv_heads, head_dim]
         relevance = torch.einsum("bhd,bhnd->bn", asked, self.answers)

@@ -8,6 +8,7 @@ from typing import Literal
 from locret.errors import LocretError
 
 Positions = Literal["true", "compact"]
+LONGEST = 1 << 30  # tokens of a prompt that anything here reckons with
 POSITIONS: tuple[str, ...] = ("true", "compact")
 
 
@@ -53,8 +54,8 @@ class Budget:
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool):
                 raise LocretError(f"budget {name} is {value!r}: give a whole number of at least {least}")
-            if value < least:
-                raise LocretError(f"budget {name} is {value}: give at least {least}")
+            if not least <= value <= LONGEST:
+                raise LocretError(f"budget {name} is {value}: give at least {least}, at most {LONGEST}")
         if self.size < self.stabilizers + self.local:
             raise LocretError(
                 f"budget size is {self.size}, less than stabilizers + local = {self.stabilizers} + {self.local} = "

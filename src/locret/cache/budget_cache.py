@@ -23,9 +23,10 @@ from locret.cache.storage import Storage
 from locret.cache.window import check_window
 from locret.errors import LocretError
 from locret.models.families import Projections, budgeted_layers, text_config
+from locret.models.placement import own_precision
 from locret.models.queries import Queries
 from locret.models.rope import LongRope, layer_frequencies
-from locret.policies.base import Policy
+from locret.policies.base import HasWeights, Policy
 from locret.values import check_whole
 
 
@@ -73,6 +74,8 @@ class BudgetCache(Cache):
                 check_whole(name, length, 1)
         attach(model)
         policy.check(model)
+        if isinstance(policy, HasWeights):
+            policy = policy.beside(model)
         rotations = tuple(Rotation(frequencies) for frequencies in layer_frequencies(model))
         self.reading = Reading(policy, budget, rotations, prompt_length)
         self.total_length = total_length
@@ -138,8 +141,43 @@ class BudgetCache(Cache):
             raise LocretError("the cache is empty: read a prompt first")
         return positions.long().sort(dim=-1).values
 
+    @property
+    def frequencies(self) -> Tensor | None:
+        """Inverse frequencies [rotary_dim / 2] that LongRoPE is held at for this run; None for other models."""
+        return self.reading.frozen
+
+    @torch.compiler.disable
+    def update(self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args: Any, **kwargs: Any) -> Any:
+        """Called by the model's attention: add the units of a pass to one layer, see `BudgetLayer.update`.
+
+        Raises:
+            LocretError: the hooks that prepare a pass are not on the model.
+        """
+        if not self.reading.under_way:
+            raise LocretError("the model's hooks are off, so nobody prepared this pass: call locret.attach(model)")
+        # Under autocast keys come in another precision than values; attention would cast them, too.
+        keys = key_states.to(value_states.dtype)
+        with own_precision(keys.device):
+            return super().update(keys, value_states, layer_idx, *args, **kwargs)
+
+    def check_unbroken(self) -> None:
+        """Refuse to go on behind a pass that was broken off.
+
+        Raises:
+            LocretError: an exception or Ctrl-C ended a pass, so the layers have seen different numbers of tokens.
+        """
+        if self.reading.under_way:
+            raise LocretError(
+                f"a pass was broken off after {self.tokens_seen} tokens: make a new cache, or call reset()"
+            )
+
     def fork(self) -> BudgetCache:
-        """A second cache that goes on from here; neither changes the other. Tensors are shared until they differ."""
+        """A second cache that goes on from here; neither changes the other. Tensors are shared until they differ.
+
+        Raises:
+            LocretError: a pass was broken off.
+        """
+        self.check_unbroken()
         twin = BudgetCache.__new__(BudgetCache)
         twin.reading = replace(self.reading)
         twin.window, twin.budgeted, twin.assisted = self.window, self.budgeted, self.assisted
@@ -164,6 +202,16 @@ class BudgetCache(Cache):
     def begin_turn(self, length: int) -> None:
         """Say that the next `length` tokens are a prompt, so that its last chunk and local tail are known."""
         self.reading.prompt_length = self.tokens_seen + length
+
+    def expect_turn(self, length: int) -> None:
+        """`begin_turn` for a prompt that `generate` passes whole, unless more is known.
+
+        Prompts of assisted generation come with candidates for what follows them, and a prompt of known length may be
+        passed in several calls.
+        """
+        known = self.reading.prompt_length
+        if length and not self.assisted and (known is None or known <= self.tokens_seen):
+            self.begin_turn(length)
 
     def plan(self, length: int) -> list[int]:
         """In which pieces the next `length` tokens are to be read, as they will be."""
@@ -259,8 +307,9 @@ class BudgetCache(Cache):
         """
         if self.reading.policy.scores_after_pass:
             values = surprise()
-            for i in self.budgeted:
-                self.layers[i].score_and_cut(self.layers[i].read()[0], values)
+            with own_precision(values.device):
+                for i in self.budgeted:
+                    self.layers[i].score_and_cut(self.layers[i].read()[0], values)
 
     def get_query_offset(self, layer_idx: int = 0) -> int:
         """Where the new queries stand among the stored units (not among the seen tokens)."""
@@ -294,6 +343,5 @@ class BudgetCache(Cache):
 
     def reset(self) -> None:
         """Forget the prompt; budget and policy stay."""
-        reading = self.reading
-        reading.prompt_length = reading.pads = reading.next_slot = reading.frozen = None
+        self.reading.forget()
         super().reset()

@@ -8,7 +8,7 @@ otherwise the units are copied to a buffer of their own first.
 from __future__ import annotations
 
 import threading
-from typing import Protocol
+from typing import Any, Protocol
 from weakref import WeakSet
 
 import torch
@@ -100,6 +100,11 @@ class Part:
         with _lock:
             buffer.parts.add(self)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickled or copied it has a buffer of its own."""
+        keys, values = self.read()
+        return _alone, (keys.clone(), values.clone())
+
     @property
     def reach(self) -> int:
         """Slots that nobody else may write."""
@@ -141,3 +146,7 @@ class Part:
                 source.parts.discard(self)
                 target.parts.add(self)
             self.buffer, self.due = target, None
+
+
+def _alone(keys: Tensor, values: Tensor) -> Part:
+    return Part(Buffer(keys, values), keys.shape[-2])

@@ -47,12 +47,11 @@ class Cuts:
     before: int = 0
 
     def begin(self) -> None:
-        """A pass begins. Layers that still wait are those of a pass that was broken off."""
-        self.carry_out()
+        """A pass begins."""
         self.gathers = True
 
     def end(self, more: bool = False) -> None:
-        """The pass is over, or broken off.
+        """The pass is over.
 
         Args:
             more: whether the prompt goes on. Then a GPU still computes when the next pass is prepared, and scores are

@@ -9,14 +9,13 @@ from __future__ import annotations
 import functools
 import os
 import shutil
-import sys
 import tempfile
 import weakref
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Any, NoReturn
 
 import torch
 from torch import Tensor
@@ -24,6 +23,7 @@ from torch import Tensor
 from locret.cache.offloaded import Offloaded
 from locret.cache.storage import register_storage
 from locret.errors import LocretError
+from locret.locks import is_there, take
 
 PREFIX = "locret-kv-"
 LOCK = "lock"
@@ -86,7 +86,7 @@ def remove_abandoned(parent: Path) -> None:
                 continue
             try:
                 with (folder / LOCK).open("r+b") as lock:
-                    if _take(lock, wait=False):
+                    if take(lock):
                         shutil.rmtree(folder, ignore_errors=True)
             except FileNotFoundError:
                 folder.rmdir()  # killed before it had made its lock; not empty if that has happened by now
@@ -97,22 +97,9 @@ def _locked_folder(parent: Path) -> tuple[Path, IO[bytes]]:
         folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))
         with suppress(FileNotFoundError):  # taken for an abandoned one, before it was locked: once more
             lock = (folder / LOCK).open("w+b")
-            if _take(lock, wait=True) and (folder / LOCK).exists():
+            if take(lock, wait=True) is not False and is_there(folder / LOCK, lock):
                 return folder, lock
             lock.close()
-
-
-def _take(lock: IO[bytes], wait: bool) -> bool:
-    """Lock a file until it is closed, also by the end of the process; False if another process has it."""
-    if sys.platform == "win32":  # open files cannot be removed there anyway
-        return wait
-    import fcntl
-
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def _clear(folder: Path, lock: IO[bytes], owner: int) -> None:
@@ -138,6 +125,18 @@ class FilePiece:
 
     def __post_init__(self) -> None:
         weakref.finalize(self, _remove, self.path, os.getpid())
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> FilePiece:
+        """Itself, as it is never written again."""
+        return self
+
+    def __reduce__(self) -> NoReturn:
+        """The file goes when this process does.
+
+        Raises:
+            LocretError: always.
+        """
+        raise LocretError(f"the units in {self.path} belong to this process and cannot be pickled: use storage 'dense'")
 
     @property
     def units(self) -> int:
@@ -195,7 +194,7 @@ class Files:
 
 def make_disk(parent: Path | None = None) -> Callable[[], Offloaded]:
     """A maker of empty storages whose files are below `parent`, for `BudgetCache(storage=...)`."""
-    return lambda: Offloaded(Files(parent))
+    return functools.partial(Offloaded, Files(parent))
 
 
 register_storage("disk")(make_disk())

@@ -5,28 +5,30 @@ It acts only when the forward pass uses a `BudgetCache`; with any other cache th
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary
 
+import torch
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 
 from locret.cache.outputs import check_outputs
 from locret.cache.passes import padding_of, with_positions
-from locret.cache.prepare import PREPARE, keep_cache_across_switch
+from locret.cache.prepare import prepare_here, restore
 from locret.cache.ragged import read_rows, replayed
 from locret.cache.surprise import note_output_layer, surprise_of
 from locret.errors import LocretError
+from locret.models.attached import attach_once, take_off
 from locret.models.families import decoder_of, text_config
 from locret.models.placement import has_values
-from locret.models.rope import freeze, switch_point, thaw
+from locret.models.rope import hold, switch_point, use_held
 from locret.models.taps import attach_taps, detach_taps
 from locret.models.token_ids import check_ids
 
 if TYPE_CHECKING:
     from locret.cache.budget_cache import BudgetCache
 
-_attached: WeakKeyDictionary[nn.Module, list[RemovableHandle]] = WeakKeyDictionary()
+PASSES = "passes"
 
 
 def attach(model: nn.Module) -> None:
@@ -36,63 +38,72 @@ def attach(model: nn.Module) -> None:
         LocretError: the model's family is not supported.
     """
     attach_taps(model)
-    if model in _attached:
-        return
-    decoder = decoder_of(model)
     note_output_layer(model)
-    _attached[model] = [
-        model.register_forward_pre_hook(check_outputs, with_kwargs=True),
-        decoder.register_forward_pre_hook(_before_decoder, with_kwargs=True),
-        decoder.register_forward_hook(_after_decoder, with_kwargs=True, always_call=True),
-    ]
+    attach_once(model, PASSES, lambda: _register(model))
+    prepare_here(model)
+
+
+def _register(model: nn.Module) -> Iterator[RemovableHandle]:
+    decoder = decoder_of(model)
+    yield model.register_forward_pre_hook(check_outputs, with_kwargs=True)
+    yield decoder.register_forward_pre_hook(_before_decoder, with_kwargs=True)
+    yield decoder.register_forward_hook(_after_decoder, with_kwargs=True, always_call=True)
     if switch_point(model.config) is not None:
-        keep_cache_across_switch(model)
+        rotary: Any = decoder.rotary_emb
+        yield rotary.register_forward_hook(use_held, with_kwargs=True)
 
 
 def detach(model: nn.Module) -> None:
-    """Take all hooks off `model`; without hooks nothing happens."""
+    """Take all hooks off `model`; without hooks nothing happens. A `BudgetCache` in use refuses to go on without."""
     detach_taps(model)
-    for handle in _attached.pop(model, []):
-        handle.remove()
-    model.__dict__.pop(PREPARE, None)
+    take_off(model, PASSES)
+    restore(model)
 
 
+@torch.compiler.disable
 def _before_decoder(
     decoder: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
-    cache: BudgetCache | None = kwargs.get("past_key_values")
+    cache: Any = kwargs.get("past_key_values")
     if not getattr(cache, "is_budgeted", False):
+        hold(decoder, getattr(cache, "frequencies", None))  # of a pass that was broken off nothing is left
         return None
-    assert cache is not None
-    if args:
-        kwargs = {"input_ids": args[0], **kwargs}
+    return (), _prepared(decoder, cache, {"input_ids": args[0], **kwargs} if args else kwargs)
+
+
+def _prepared(decoder: nn.Module, cache: BudgetCache, kwargs: dict[str, Any]) -> dict[str, Any]:
+    """The arguments of a pass' last piece; what comes before it has been read."""
     inputs = kwargs["inputs_embeds"] if kwargs.get("input_ids") is None else kwargs["input_ids"]
     length = inputs.shape[1]
     if length == 0:
         raise LocretError(_nothing_to_read(cache.tokens_seen))
-    ids = kwargs.get("input_ids")
-    if ids is not None and has_values(ids):
-        check_ids(ids, text_config(decoder.config).vocab_size)
+    reading, ids = cache.reading, kwargs.get("input_ids")
+    if not reading.in_pieces:
+        cache.check_unbroken()
+        if ids is not None and has_values(ids):
+            check_ids(ids, text_config(decoder.config).vocab_size)
     cache.check_window(length)
     pads = padding_of(kwargs.get("attention_mask"))
     if pads is not None and cache.tokens_seen == 0 and length - int(pads.min()) > cache.budget.chunk:
-        return (), read_rows(decoder, cache, kwargs, pads)
-    if pads is not None:
-        cache.reading.pads = pads
+        return read_rows(decoder, cache, kwargs, pads)
+    reading.under_way = True
+    if pads is not None and not reading.in_pieces:  # a piece's own mask does not show padding that is wider than it
+        reading.pads = pads
     pieces = cache.plan(length)
     cache.settle_rope(length)
     if length > 1:
         cache.make_room()
     start, at = cache.tokens_seen, 0
-    for piece in pieces[:-1]:
-        decoder(**_slice(kwargs, start, at, at + piece))  # comes back here with a plan of one piece
-        at += piece
+    if len(pieces) > 1:
+        with reading.pieces():
+            for piece in pieces[:-1]:
+                decoder(**_slice(kwargs, start, at, at + piece))  # comes back here with a plan of one piece
+                at += piece
     piece_kwargs = kwargs if at == 0 else _slice(kwargs, start, at, length)
-    if cache.reading.frozen is not None:
-        freeze(decoder, cache.reading.frozen)
+    hold(decoder, cache.frequencies)
     piece_kwargs = with_positions(decoder, piece_kwargs, cache, inputs[:, at:])
-    cache.reading.cuts.begin()
-    return (), piece_kwargs
+    reading.cuts.begin()
+    return piece_kwargs
 
 
 def _nothing_to_read(seen: int) -> str:
@@ -105,14 +116,16 @@ def _nothing_to_read(seen: int) -> str:
     )
 
 
+@torch.compiler.disable
 def _after_decoder(decoder: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
-    thaw(decoder)
+    hold(decoder, None)
     cache: Any = kwargs.get("past_key_values")
-    if getattr(cache, "is_budgeted", False):
-        if output is not None:
-            cache.finish_pass(lambda: surprise_of(decoder, output.last_hidden_state, kwargs.get("input_ids")))
-        prompt = cache.reading.prompt_length
-        cache.reading.cuts.end(more=prompt is not None and cache.tokens_seen < prompt)
+    if getattr(cache, "is_budgeted", False) and output is not None:
+        reading = cache.reading
+        cache.finish_pass(lambda: surprise_of(decoder, output.last_hidden_state, kwargs.get("input_ids")))
+        prompt = reading.prompt_length
+        reading.cuts.end(more=prompt is not None and cache.tokens_seen < prompt)
+        reading.under_way = reading.in_pieces
     return replayed(cache, output)
 
 

@@ -77,8 +77,6 @@ class BudgetLayer(CacheLayerMixin):
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
         assert self.positions is not None and self.scores is not None
-        if self.scores.shape != self.positions.shape:  # a policy that scores after the pass was not called
-            raise LocretError("the model's hooks are off, so the last pass was not scored: call locret.attach(model)")
         new = key_states.shape[-2]
         if self.reading.pads is not None and self.storage.visible != self.storage.units:
             raise LocretError(
@@ -116,8 +114,13 @@ class BudgetLayer(CacheLayerMixin):
         budget = self.reading.budget
         if self.stage is not Stage.KEEP:
             self.cut(budget.size, self.reading.protected(self.stage))
-        elif budget.decode_size is not None and self.storage.units >= budget.decode_size + budget.decode_every:
+        elif budget.decode_size is not None and self._due():
             self.cut(budget.decode_size, min(self.reading.protected(), budget.decode_size), Packing.GAPPED)
+
+    def _due(self) -> bool:
+        """Whether units are evicted after this pass of an answer: by tokens, so that rows of a batch go as alone."""
+        written, every = self.seen - (self.reading.prompt_length or 0), self.reading.budget.decode_every
+        return written // every > (written - self.new) // every
 
     def cut(self, size: int, protect: int, packing: Packing = Packing.DUE) -> None:
         """Keep the best `size` units of every KV head, the newest `protect` among them in any case.

@@ -86,7 +86,10 @@ class HostMemory:
     def put(self, keys: Tensor, values: Tensor, device: torch.device) -> HostPiece:
         """Copy units to the host. Always a copy: a view would keep a larger tensor alive."""
         pinned = device.type == "cuda"
-        held = (torch.empty(part.shape, dtype=part.dtype, pin_memory=pinned).copy_(part) for part in (keys, values))
+        held = (
+            torch.empty(part.shape, dtype=part.dtype, device="cpu", pin_memory=pinned).copy_(part)
+            for part in (keys, values)
+        )
         return HostPiece(*held)
 
 

@@ -43,7 +43,9 @@ def read_rows(decoder: nn.Module, cache: BudgetCache, kwargs: dict[str, Any], pa
         output = decoder(**_row(kwargs, row, pad), past_key_values=own)
         hidden.append(output.last_hidden_state[:, -1:])
         rows.append(own)
+    cache.reading.under_way = True
     cache.stack(rows, pads)
+    cache.reading.under_way = False
     scratch = DynamicCache()
     setattr(scratch, REPLAY, Replay(torch.cat(hidden), cache))
     last = {name: kwargs[name][:, -1:] for name in ("input_ids", "inputs_embeds") if kwargs.get(name) is not None}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -46,6 +48,8 @@ class Reading:
         frozen: LongRoPE's inverse frequencies for this run; None for other models.
         cuts: the layers that wait to be cut.
         latest: the step that was made last (`step`), and what for.
+        under_way: a pass has begun and not ended; between passes, it was broken off.
+        in_pieces: the pass under way is longer than a piece, and those before its last are being read.
     """
 
     policy: Policy
@@ -57,6 +61,22 @@ class Reading:
     frozen: Tensor | None = None
     cuts: Cuts = field(init=False, default_factory=Cuts)
     latest: tuple[tuple[Any, ...], Step] | None = field(init=False, default=None)
+    under_way: bool = field(init=False, default=False)
+    in_pieces: bool = field(init=False, default=False)
+
+    @contextmanager
+    def pieces(self) -> Iterator[None]:
+        """The passes inside the block are pieces of one."""
+        self.in_pieces = True
+        try:
+            yield
+        finally:
+            self.in_pieces = False
+
+    def forget(self) -> None:
+        """What is known of the prompt, and of a pass that was broken off."""
+        self.prompt_length = self.pads = self.next_slot = self.frozen = self.latest = None
+        self.under_way, self.cuts = False, Cuts()
 
     def step(self, seen: int, stored: int, keys: Tensor) -> Step:
         """What a pass is to a layer; made once for layers alike.

@@ -110,7 +110,7 @@ class Recall:
         """Which blocks a pass recalls in every KV head: indices [batch, kv_heads, recalled], ascending."""
         keys, _ = self.read()
         if len(self.blocks) <= self.top or self.index is None:
-            return torch.arange(len(self.blocks)).expand(*keys.shape[:2], -1)
+            return torch.arange(len(self.blocks), device="cpu").expand(*keys.shape[:2], -1)
         asked = asking(queries, min(self.asked, new), keys).flatten(2, 3)  # [batch, kv_heads, queries, head_dim]
         size, best = self.index.units // len(self.blocks), []
         for start in range(0, self.index.units, size * BLOCKS_AT_ONCE):

@@ -83,7 +83,7 @@ def first_slot(cache: BudgetCache, batch: int, new: int, device: torch.device) -
     """Before a pass of `new` tokens: the slot of the first, [batch, 1]; sliding windows are moved along."""
     reading, layer = cache.reading, cache.layers[cache.budgeted[0]]
     if not cache.stored:
-        pads = torch.zeros(batch, dtype=torch.long) if reading.pads is None else reading.pads
+        pads = torch.zeros(batch, dtype=torch.long, device="cpu") if reading.pads is None else reading.pads
         return -pads.to(device)[:, None]
     assert reading.next_slot is not None
     coming = reading.next_slot.to(device)[:, None]

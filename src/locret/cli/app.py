@@ -14,6 +14,7 @@ from locret.cli.demo import demo_command
 from locret.cli.eval import eval_command
 from locret.cli.generate import generate_command
 from locret.cli.plan import plan_command
+from locret.cli.process import end_on_signals, prepare_streams
 from locret.cli.ruler import ruler_command
 from locret.cli.score import score_command
 from locret.cli.train import train_command
@@ -42,6 +43,8 @@ for _name, _command in COMMANDS.items():
 
 def main() -> None:
     """Run the command line; exits 0 on success, 1 on failure, 2 on bad usage."""
+    prepare_streams()
+    end_on_signals()
     hold_memory()
     app(prog_name="locret")
 

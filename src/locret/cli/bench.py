@@ -7,7 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from locret.cli.common import (
+    LONGEST,
     MODELS,
+    MOST_SEED,
+    MOST_WIDTH,
     BudgetOption,
     ChunkOption,
     DeviceOption,
@@ -36,7 +39,7 @@ def bench_command(
     random_weights: Annotated[
         bool, typer.Option("--random-weights", help="Make the model and its heads at random: speed only.")
     ] = False,
-    width: Annotated[int, typer.Option(min=1, help="Hidden width of random heads.")] = 1024,
+    width: Annotated[int, typer.Option(min=1, max=MOST_WIDTH, help="Hidden width of random heads.")] = 1024,
     policies: Annotated[
         str, typer.Option(help="Methods, 'transformers' (plain, full attention) and 'limit', separated by commas.")
     ] = "locret,full,transformers,limit",
@@ -56,7 +59,7 @@ def bench_command(
     ] = False,
     dtype: DtypeOption = "auto",
     device: DeviceOption = "auto",
-    seed: Annotated[int, typer.Option(help="Of random weights and tokens.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=MOST_SEED, help="Of random weights and tokens.")] = 0,
     as_json: JsonOption = False,
 ) -> None:
     """Time reading and writing. In every round all methods take turns, so a busy machine meets all of them alike.
@@ -66,9 +69,7 @@ def bench_command(
     from locret.cli.lists import split, whole_number
 
     names = split(policies, "--policies", str)
-    tokens = split(lengths, "--lengths", whole_number)
-    if min(tokens) < 1:
-        raise typer.BadParameter(f"--lengths has {min(tokens)}: give at least 1 token")
+    tokens = split(lengths, "--lengths", whole_number(1, LONGEST))
     with output(as_json) as out:
         from locret.bench.line_up import check_names, line_up
         from locret.bench.measure import compare
@@ -81,24 +82,29 @@ def bench_command(
         sized = budget is not None
         check_names(names, units, sized)
         loaded = load_for_bench(model, heads, random_weights, width, dtype, device, seed)
-        ids = random_ids(loaded.model, max(tokens), seed)
         contestants = line_up(
             names, loaded.model, lambda name: loaded.policy(name, seed), units, new_tokens, sized, static
         )
+        for contestant in contestants:
+            contestant.check(max(tokens) + new_tokens - 1)  # the last token is written, and not read
+        ids = random_ids(loaded.model, max(tokens), seed)
         rows: list[Row] = []
-        with watching(out.notes, sum(tokens) * len(names) * repeats, repeats) as watch:
-            for length in tokens:
-                rows += compare(
-                    contestants,
-                    ids[:length],
-                    repeats=repeats,
-                    new_tokens=new_tokens,
-                    device=loaded.model.device,
-                    warm_up=min(length, 2 * units.chunk + units.local),
-                    watch=watch,
-                )
+        try:
+            with watching(out.notes, sum(tokens) * len(names) * repeats, repeats) as watch:
+                for length in tokens:
+                    rows += compare(
+                        contestants,
+                        ids[:length],
+                        repeats=repeats,
+                        new_tokens=new_tokens,
+                        device=loaded.model.device,
+                        warm_up=min(length, 2 * units.chunk + units.local),
+                        watch=watch,
+                    )
+        finally:  # what was measured before something went wrong, or somebody had enough, is told
+            if rows:
+                out.console.print(table(rows))
         out.result["results"] = [row.as_json(rows) for row in rows]
         out.result["setting"] = setting(loaded, units, model, random_weights) | {"static": static}
-        out.console.print(table(rows))
         if profile:
             profiles(out, loaded, contestants, ids, rows, units)

@@ -22,13 +22,16 @@ from locret.cache.budget import Budget
 from locret.cli.common import Output
 from locret.cli.loading import Loaded, load
 from locret.cli.progress import reading_bar
-from locret.errors import LocretError, first_line
+from locret.errors import LocretError
 from locret.eval.table import human_bytes
+from locret.memory import check_room
 from locret.models.families import text_config
 from locret.models.loading import DTYPES, auto_dtype
+from locret.models.placement import find_device
 from locret.plan import find_config, sizes_of
 from locret.plan.scoring import USES_HEADS
 
+TOKEN_BYTES = 44  # of an id in a tensor, then in a list
 COLUMNS = ("method", "length", "read tok/s", "of limit", "first s", "write tok/s", "peak", "KV")
 
 
@@ -49,20 +52,21 @@ def _at_random(name: str, dtype: str, device: str, seed: int) -> Loaded:
     if dtype not in DTYPES:
         raise LocretError(f"dtype is {dtype!r}: choose one of {', '.join(DTYPES)}")
     config = find_config(name)
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:  # AssertionError: torch without CUDA
-        raise LocretError(
-            f"device is {device!r} ({first_line(error)}): give auto, cpu, cuda, or one of several as cuda:1"
-        ) from error
-    precision: Any = auto_dtype(config, torch.device(device).type == "cuda") if dtype == "auto" else DTYPES[dtype]
-    return Loaded(random_model(config, precision, device, seed), None, None)
+    where = find_device(device)
+    precision: Any = auto_dtype(config, where.type == "cuda") if dtype == "auto" else DTYPES[dtype]
+    if where.type == "cpu":
+        needed = sizes_of(config).weights.nbytes(precision.itemsize)
+        check_room(f"model {name!r} in {str(precision).removeprefix('torch.')}", needed, "name a smaller shape")
+    return Loaded(random_model(config, precision, where, seed), None, None)
 
 
 def random_ids(model: Any, count: int, seed: int) -> list[int]:
-    """A prompt of random tokens."""
+    """A prompt of random tokens.
+
+    Raises:
+        LocretError: so many do not fit the memory.
+    """
+    check_room(f"a prompt of {count} tokens", TOKEN_BYTES * count, "give smaller --lengths")
     generator = torch.Generator().manual_seed(seed)
     return torch.randint(text_config(model.config).vocab_size, (count,), generator=generator).tolist()
 
@@ -146,7 +150,7 @@ def profiles(
         policy = contestant.engine.policy.name
         ideal = roofline(
             sizes, machine, len(ids), budget, policy=policy, element=dtype.itemsize,
-            heads=loaded.heads.active if policy in USES_HEADS else 0,
+            heads=loaded.heads.beside(loaded.model).active if policy in USES_HEADS else 0,
         )  # fmt: skip
         seconds = measured[contestant.name].median("prefill_seconds") or 0.0
         parts = profile_reading(contestant, ids, device)

@@ -9,13 +9,20 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, field
-from typing import Annotated, Any
+from typing import Annotated, Any, TextIO
 
 import typer
 from rich.console import Console
 
-from locret.errors import LocretError
+from locret.errors import LocretError, first_line
+from locret.memory import is_out_of_memory
 
+MOST_SEED = (1 << 64) - 1  # what torch's generators take
+MOST_WIDTH = 1 << 20  # of retaining heads
+LONGEST = 1 << 30  # tokens of a prompt, as `locret.cache.budget` has it, which help does not load
+SHOWN = 200  # characters of what torch says of memory
+LESS = "give a shorter text, a smaller --chunk or --budget, or a smaller model"
+NARROWEST, WIDEST = 20, 1000  # columns
 INTERRUPTED = 130  # what shells report for a command ended by Ctrl-C
 
 MODELS = "'builtin', 'smollm2', a folder, a .gguf file, a hub id, or owner/name:file.gguf for one on the hub"
@@ -85,14 +92,25 @@ class Output:
 @contextmanager
 def output(as_json: bool) -> Iterator[Output]:
     """Keep stdout clean for `--json`, and print the result there when the command has succeeded."""
-    notes = Console(stderr=True, highlight=False)
+    notes = _console(sys.stderr)
     if not as_json:
-        yield Output(Console(highlight=False), notes, verbatim=True)
+        yield Output(_console(sys.stdout), notes, verbatim=True)
         return
     with redirect_stdout(sys.stderr):
         written = Output(notes, notes, verbatim=False)
         yield written
     print(json.dumps(written.result, allow_nan=False), flush=True)
+
+
+def _console(stream: TextIO) -> Console:
+    """Shows names as they are, brackets and colons in them, too; a stream that is named is asked for its encoding.
+
+    Something can be drawn on it: a terminal may say that it has no columns at all, or billions.
+    """
+    console = Console(file=stream, highlight=False, markup=False, emoji=False)
+    if not NARROWEST <= console.width <= WIDEST:
+        console.width = min(max(console.width, NARROWEST), WIDEST)
+    return console
 
 
 def guarded(command: Callable[..., None]) -> Callable[..., None]:
@@ -112,6 +130,8 @@ def guarded(command: Callable[..., None]) -> Callable[..., None]:
         except Exception as error:  # a fault of ours: no traceback unless asked for, but its kind is named
             if debug or _is_usage_error(error):
                 raise
+            if is_out_of_memory(error):  # no fault of ours, and it can happen anywhere
+                _fail(f"out of memory ({first_line(error)[:SHOWN]}): {LESS}")
             _fail(f"unexpected {type(error).__name__}: {_one_line(error)} (--debug shows where)")
 
     signature = inspect.signature(command, eval_str=True)
@@ -139,6 +159,9 @@ def _is_usage_error(error: Exception) -> bool:
 
 
 def _one_line(error: BaseException) -> str:
+    if isinstance(error, OSError) and error.strerror:  # without its number, which says nothing
+        named = f"{error.filename}: " if error.filename else ""
+        return f"{named}{error.strerror}"
     return " ".join(str(error).split()) or type(error).__name__
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from locret.cli.common import HeadsOption, JsonOption, ModelOption, Output, output
+from locret.cli.common import LONGEST, MOST_SEED, HeadsOption, JsonOption, ModelOption, Output, output
 
 POLICIES = ("full", "locret", "streaming_llm", "random")
 SHOWN = "locret"
@@ -20,7 +20,8 @@ def demo_command(
     model: ModelOption = "builtin",
     heads: HeadsOption = None,
     length: Annotated[
-        int | None, typer.Option(help="Tokens of the built-in model's document.", show_default=str(LENGTH))
+        int | None,
+        typer.Option(min=1, max=LONGEST, help="Tokens of the built-in model's document.", show_default=str(LENGTH)),
     ] = None,
     budget: Annotated[
         str | None,
@@ -30,7 +31,10 @@ def demo_command(
         ),
     ] = None,
     seed: Annotated[
-        int | None, typer.Option(help="Another seed hides other facts from the built-in model.", show_default="0")
+        int | None,
+        typer.Option(
+            min=0, max=MOST_SEED, help="Another seed hides other facts from the built-in model.", show_default="0"
+        ),
     ] = None,
     out: Annotated[Path, typer.Option(help="The picture: a PNG of what was kept.")] = Path("runs/demo.png"),
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 ...")] = "cpu",
@@ -48,7 +52,13 @@ def demo_command(
         check_writable(out)
         if model == "builtin":
             _hidden_facts(
-                written, heads, LENGTH if length is None else length, budget or BUDGET, seed or 0, out, device
+                written,
+                heads,
+                LENGTH if length is None else length,
+                BUDGET if budget is None else budget,
+                seed or 0,
+                out,
+                device,
             )
             return
         if length is not None or seed is not None:
@@ -56,7 +66,7 @@ def demo_command(
 
         from locret.cli.demo_chat import ask_about_guide
 
-        ask_about_guide(written, model, heads, budget or CHAT_BUDGET, out, device)
+        ask_about_guide(written, model, heads, CHAT_BUDGET if budget is None else budget, out, device)
 
 
 def _hidden_facts(

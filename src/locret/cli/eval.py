@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
 from locret.cli.common import (
+    MOST_SEED,
     ChunkOption,
     DeviceOption,
     DtypeOption,
@@ -118,8 +120,8 @@ def eval_command(
         raise typer.BadParameter("--plots, --kvpress-output and --merge work on the files of a run: give --out")
     names = values(policies, "--policies", str)
     task_names = values(tasks, "--tasks", str)
-    tokens = values(lengths, "--lengths", whole_number)
-    seeds = values(seed, "--seed", whole_number)
+    tokens = values(lengths, "--lengths", int)
+    seeds = values(seed, "--seed", whole_number(0, MOST_SEED))
     with output(as_json) as written:
         from locret.cli.evaluating import Job, evaluate
         from locret.eval.grid import BudgetRule, Grid, parse_budget
@@ -130,6 +132,7 @@ def eval_command(
         from locret.eval.results import ResultFile
         from locret.eval.workers import load_ray
         from locret.files import check_writable
+        from locret.folders import alone_in
 
         grid = Grid(
             tasks=task_names,
@@ -152,15 +155,16 @@ def eval_command(
             check_writable(kvpress_output / "of_a_cell" / "metrics.json")
         if workers > 1:
             load_ray()
-        if merge and out:
-            rows = merged(merge, out)
-        else:
-            for reason in job.check():
-                written.notes.print(f"skipped: {reason}", soft_wrap=True, highlight=False, markup=False)
-            rows = evaluate(job, ResultFile(out) if out else None, workers, written.notes)
-        _report(written, rows)
-        if out:
-            _draw(written, job, rows, out, plots, kvpress_output)
+        with alone_in(out) if out else nullcontext():
+            if merge and out:
+                rows = merged(merge, out)
+            else:
+                for reason in job.check():
+                    written.notes.print(f"skipped: {reason}", soft_wrap=True, highlight=False, markup=False)
+                rows = evaluate(job, ResultFile(out) if out else None, workers, written.notes)
+            _report(written, rows)
+            if out:
+                _draw(written, job, rows, out, plots, kvpress_output)
 
 
 def _report(written: Output, rows: list[Row]) -> None:

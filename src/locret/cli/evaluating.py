@@ -11,12 +11,12 @@ from rich.console import Console
 from locret.cli.common import quiet_libraries
 from locret.cli.loading import check_compared, load
 from locret.cli.watching import BarWatch
+from locret.eval.frame import frame_of
 from locret.eval.grid import Grid
 from locret.eval.haystack import Filler
 from locret.eval.planning import Shard, plan
 from locret.eval.quizzes.data import Data
 from locret.eval.quizzes.files import Files, described
-from locret.eval.quizzes.frame import frame_of
 from locret.eval.quizzes.maker import QuizMaker
 from locret.eval.results import ResultFile, Row
 from locret.eval.runner import Reader, Watch, run_cells

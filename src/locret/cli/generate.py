@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from locret.cli.common import (
+    MOST_SEED,
     BudgetOption,
     ChunkOption,
     DeviceOption,
@@ -76,7 +77,7 @@ def generate_command(
         int | None, typer.Option(help="8 or 4: quantise the weights while loading.", show_default="as they are saved")
     ] = None,
     static: StaticOption = False,
-    seed: Annotated[int, typer.Option(help="Of sampling, and of the random policy.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=MOST_SEED, help="Of sampling, and of the random policy.")] = 0,
     as_json: JsonOption = False,
 ) -> None:
     """Read a prompt of any length chunk by chunk, keep what fits the budget, and answer.
@@ -84,12 +85,15 @@ def generate_command(
     Give --document with --question, or --prompt-file, or --prompt-ids.
     """
     with output(as_json) as out:
+        from locret.texts import argument_text
+
         if chat and prompt_ids is not None:
             raise typer.BadParameter("--chat is for text: token ids are read as they stand")
         if query_first and document is None:
             raise typer.BadParameter(
                 "--query-first needs --document and --question: other prompts are read as they stand"
             )
+        stops = tuple(argument_text(text, "--stop") for text in stop or ())
         prompt = _prompt(document, question, prompt_file, prompt_ids, query_first)
 
         from locret.cli.budget import prompt_budget
@@ -141,7 +145,8 @@ def _prompt(
     document: Path | None, question: str | None, prompt_file: Path | None, prompt_ids: Path | None, query_first: bool
 ) -> Prompt:
     """The one prompt that the options name; anything but one is bad usage."""
-    from locret.cli.prompt import DocumentPrompt, TextPrompt, read_text, read_token_ids
+    from locret.cli.prompt import DocumentPrompt, TextPrompt, read_prompt, read_token_ids
+    from locret.texts import argument_text
 
     given = [path for path in (document, prompt_file, prompt_ids) if path is not None]
     if len(given) != 1:
@@ -149,10 +154,11 @@ def _prompt(
     if (document is None) != (question is None):
         raise typer.BadParameter("--document and --question belong together: give both")
     if document is not None and question is not None:
+        question = argument_text(question, "--question")
         if not question.strip():
             raise typer.BadParameter("--question is empty: ask something about the document")
-        return DocumentPrompt(read_text(document), question, query_first)
-    return TextPrompt(read_text(prompt_file)) if prompt_file else read_token_ids(given[0])
+        return DocumentPrompt(read_prompt(document), question, query_first)
+    return TextPrompt(read_prompt(prompt_file)) if prompt_file else read_token_ids(given[0])
 
 
 def _report(out: Output, result: Result) -> None:

@@ -27,16 +27,19 @@ def show_kept(
         path: of the picture.
         shown: the policy of the strip.
         facts: what the triangles are, for the title.
+
+    Raises:
+        LocretError: the picture cannot be written, or matplotlib is not installed.
     """
-    from locret.errors import LocretError
     from locret.eval.picture import save_picture
-    from locret.eval.strip import strip
+    from locret.eval.strip import DRAWN, TYPED, strip
     from locret.eval.table import human_bytes
 
-    bars, needles = strip(kept[shown], written.console.width - 2 * MARGIN)
+    signs = TYPED if written.console.options.ascii_only else DRAWN
+    bars, needles = strip(kept[shown], written.console.width - 2 * MARGIN, signs)
     for line in (f"what {shown} kept, from the first token to the last:", bars, needles):
         written.console.print(" " * MARGIN + line, no_wrap=True, highlight=False)
-    written.console.print(" " * MARGIN + "▲ a fact that was found   △ one that was not")
+    written.console.print(" " * MARGIN + f"{signs.found} a fact that was found   {signs.missed} one that was not")
     panels = {
         f"{row.cell.policy}: {row.measures.score:.0f} % right, {human_bytes(row.measures.kv_bytes)} of KV cache": (
             kept[row.cell.policy]
@@ -44,10 +47,6 @@ def show_kept(
         for row in rows
     }
     title = f"What is kept of {rows[0].cell.length} tokens; triangles are {facts}: green found, red not"
-    try:
-        save_picture(path, panels, title)
-    except LocretError as error:
-        written.notes.print(str(error))
-    else:
-        written.notes.print(f"picture: {path}")
-        written.result["picture"] = str(path)
+    save_picture(path, panels, title)
+    written.notes.print(f"picture: {path}", soft_wrap=True)
+    written.result["picture"] = str(path)

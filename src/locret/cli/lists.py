@@ -22,9 +22,16 @@ def split(text: str, option: str, convert: Callable[[str], T]) -> tuple[T, ...]:
     return tuple(dict.fromkeys(_convert(word, option, convert) for word in words))
 
 
-def whole_number(text: str) -> int:
-    """An int from text such as `4096` or `4_096`."""
-    return int(text)
+def whole_number(least: int, most: int) -> Callable[[str], int]:
+    """What makes an int from `least` to `most` of text such as `4096` or `4_096`; anything else is a ValueError."""
+
+    def convert(text: str) -> int:
+        number = int(text)
+        if not least <= number <= most:
+            raise ValueError(f"give {least} to {most}")
+        return number
+
+    return convert
 
 
 def _convert(word: str, option: str, convert: Callable[[str], T]) -> T:

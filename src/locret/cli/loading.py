@@ -88,6 +88,6 @@ def check_compared(names: Sequence[str], budgets: Sequence[Budget]) -> None:
 
 def load(model: str, heads: str | None, dtype: str, device: str, **options: Any) -> Loaded:
     """Load a model, and heads from `heads` instead of its own if that is given; further options are `load_model`'s."""
-    chosen = RetainingHeads.from_pretrained(heads) if heads else None
+    chosen = None if heads is None else RetainingHeads.from_pretrained(heads)
     backbone, tokenizer, own = load_model(model, dtype, device, **options)
     return Loaded(backbone, tokenizer, chosen or own)

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from locret.cli.common import (
+    LONGEST,
     MODELS,
+    MOST_WIDTH,
     ChunkOption,
     DtypeOption,
     JsonOption,
@@ -33,7 +35,7 @@ def plan_command(
         str,
         typer.Option("--model", help=f"{MODELS}; or a shape such as llama-3.1-8b, or a config.json."),
     ] = "builtin",
-    length: Annotated[int, typer.Option(min=1, help="Tokens of the prompt.")] = 131072,
+    length: Annotated[int, typer.Option(min=1, max=LONGEST, help="Tokens of the prompt.")] = 131072,
     memory: Annotated[
         str | None, typer.Option(help="Such as 24GB (1000^3 bytes) or 24GiB.", show_default="that of this machine")
     ] = None,
@@ -50,7 +52,7 @@ def plan_command(
     storage: Annotated[
         str | None, typer.Option(help="How it is held: offloaded, disk, quant4 ...", show_default="as --policy says")
     ] = None,
-    width: Annotated[int, typer.Option(min=1, help="Hidden width of the retaining heads.")] = 1024,
+    width: Annotated[int, typer.Option(min=1, max=MOST_WIDTH, help="Hidden width of the retaining heads.")] = 1024,
     dtype: DtypeOption = "auto",
     kv_bits: Annotated[int | None, typer.Option(help="Bits of a stored key or value.", show_default="by dtype")] = None,
     weight_bits: Annotated[
@@ -75,7 +77,7 @@ def plan_command(
         from locret.plan.memory import machine_memory, parse_memory
 
         cuda = (device or (GPU if memory or torch.cuda.is_available() else "cpu")) == GPU
-        room = parse_memory(memory) if memory else machine_memory(cuda)
+        room = machine_memory(cuda) if memory is None else parse_memory(memory)
 
         def make(size: int | None) -> Budget:
             return prompt_budget(
@@ -88,7 +90,7 @@ def plan_command(
             dtype=dtype,
             kv_bits=kv_bits,
             weight_bits=weight_bits,
-            policy=f"{policy}+{storage}" if storage else policy,
+            policy=policy if storage is None else f"{policy}+{storage}",
             width=width,
             cuda=cuda,
             budget=given,

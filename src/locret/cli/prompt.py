@@ -11,6 +11,7 @@ from locret.cli.questions import as_text, without_answer
 from locret.errors import LocretError
 from locret.models.chat import Message
 from locret.models.tokens import Stretch, Tokens, tokenise
+from locret.texts import parse_json, read_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,27 +117,13 @@ class TokenPrompt:
 Prompt = DocumentPrompt | TextPrompt | TokenPrompt
 
 
-def read_text(path: Path) -> str:
-    """The text of a file.
+def read_prompt(path: Path) -> str:
+    """The text of a file, plain or gzipped.
 
     Raises:
-        LocretError: it is not UTF-8 text, or there is nothing in it; the message says where and what to do.
-        OSError: it cannot be read.
+        LocretError: it cannot be read, is not UTF-8 text, or there is nothing in it.
     """
-    if not path.exists():
-        raise LocretError(f"{path} does not exist: check the path")
-    if path.is_dir():
-        raise LocretError(f"{path} is a folder: give a text file")
-    data = path.read_bytes()
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise LocretError(
-            f"{path} is not text: byte 0x{data[error.start]:02x} at offset {error.start} is not UTF-8: "
-            "convert it to UTF-8 text first (iconv, pdftotext)"
-        ) from None
-    if "\0" in text:
-        raise LocretError(f"{path} is not text: zero byte at offset {data.index(0)}: convert it to UTF-8 text first")
+    text = read_text(path)
     if not text.strip():
         raise LocretError(f"{path} is empty: a prompt needs at least one character of text")
     return text
@@ -146,14 +133,13 @@ def read_token_ids(path: Path) -> TokenPrompt:
     """Token ids from a file that holds a JSON list of them.
 
     Raises:
-        LocretError: it does not.
-        OSError: it cannot be read.
+        LocretError: it does not, or cannot be read.
     """
     remedy = "give a JSON list of token ids such as [1, 2, 3]"
     try:
-        ids = json.loads(read_text(path))
-    except json.JSONDecodeError as error:
-        raise LocretError(f"{path} is not JSON (line {error.lineno}, {error.msg}): {remedy}") from None
+        ids = parse_json(read_prompt(path), str(path))
+    except LocretError as error:
+        raise LocretError(f"{error}: {remedy}") from None
     if not isinstance(ids, list):
         raise LocretError(f"{path} holds a JSON {type(ids).__name__}: {remedy}")
     for index, token in enumerate(ids):

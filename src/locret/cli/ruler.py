@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from locret.cli.common import JsonOption, ModelOption, output
+from locret.cli.common import MOST_SEED, JsonOption, ModelOption, output
 
 FAR_BELOW = 0.9  # of the wanted length
 
@@ -18,7 +18,7 @@ def ruler_command(
     length: Annotated[int, typer.Option(help="Tokens of a prompt with the room for its answer.")] = 4096,
     model: ModelOption = "builtin",
     samples: Annotated[int, typer.Option(help="How many.")] = 500,
-    seed: Annotated[int, typer.Option(help="Another seed draws other samples.")] = 42,
+    seed: Annotated[int, typer.Option(min=0, max=MOST_SEED, help="Another seed draws other samples.")] = 42,
     essay: Annotated[
         str | None,
         typer.Option(
@@ -38,7 +38,10 @@ def ruler_command(
     with output(as_json) as written:
         from locret.cli.progress import reading
         from locret.eval.ruler import Recipe, Sources, write_records
+        from locret.files import check_writable
         from locret.models.checkpoint import load_tokenizer
+
+        check_writable(out)
 
         recipe = Recipe(task, length, samples, seed, Sources(essay, questions))
         with reading(written.notes, f"{task}, {length} tokens") as progress:

@@ -33,7 +33,7 @@ def score_command(
         from locret.eval.benchmarks.damaged import predictions as whole_lines
         from locret.eval.benchmarks.jsonl import stop
 
-        chosen = get_benchmark_task(benchmark, task) if task else task_of_file(benchmark, predictions)
+        chosen = task_of_file(benchmark, predictions) if task is None else get_benchmark_task(benchmark, task)
         skipped = Skipped()
         lines = whole_lines(chosen, predictions, skipped if skip_damaged else stop)
         for reason in skipped.reasons:

@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from locret.cli.common import DeviceOption, JsonOption, ModelOption, output
+from locret.cli.common import MOST_SEED, MOST_WIDTH, DeviceOption, JsonOption, ModelOption, output
 
 if TYPE_CHECKING:
     from locret.train.loop import StepReport
@@ -36,10 +36,10 @@ def train_command(
     ] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Samples a step, over all processes.")] = 1,
     max_length: Annotated[int, typer.Option(min=8, help="Tokens of a sample; the middle of more is cut out.")] = 10240,
-    width: Annotated[int, typer.Option(min=1, help="Hidden width of fresh heads.")] = 1024,
+    width: Annotated[int, typer.Option(min=1, max=MOST_WIDTH, help="Hidden width of fresh heads.")] = 1024,
     objective: Annotated[str, typer.Option(help="logits (the paper's), softmax or log_softmax.")] = "logits",
     smoothness: Annotated[float, typer.Option(min=0, help="Weight of the smoothness term.")] = 0.0025,
-    seed: Annotated[int, typer.Option(min=0, help="Of fresh heads and of the samples' order.")] = 42,
+    seed: Annotated[int, typer.Option(min=0, max=MOST_SEED, help="Of fresh heads and of the samples' order.")] = 42,
     dtype: Annotated[str, typer.Option(help="auto, float32 or bfloat16 (auto: bfloat16 on CUDA).")] = "auto",
     device: DeviceOption = "auto",
     save_every: Annotated[int, typer.Option(min=1, help="Steps between checkpoints.")] = 100,
@@ -76,7 +76,7 @@ def train_command(
             dtype=default_dtype(accelerator.device) if dtype == "auto" else dtype,
         )
         records = read_records([*data, *(more or [])])
-        start = RetainingHeads.from_pretrained(heads) if heads else None
+        start = None if heads is None else RetainingHeads.from_pretrained(heads)
         backbone, tokenizer, _ = load_model(model, config.dtype, str(accelerator.device))
         with _watching(written.notes, steps, accelerator.is_main_process) as watch:
             summary = train_heads(

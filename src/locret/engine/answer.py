@@ -25,6 +25,9 @@ from locret.values import check_whole
 class Answer:
     """One generation: iterate over its text, then take the result.
 
+    A loop that was left is gone on with by the next one. After an exception (Ctrl-C, out of memory, an error in a
+    processor) there is no going on, but `result()` still has what was written before.
+
     Args:
         model, tokenizer, attention: as given to the engine.
         session: what has been read; it stays as it is.
@@ -64,8 +67,25 @@ class Answer:
         self.transcript = Transcript(Detokenizer(tokenizer), stop) if tokenizer is not None else None
         self.tokens: list[int] = []
         self.logits = session.logits
+        self.in_step = False  # the cache is between two tokens
+        self._pieces: Iterator[str] | None = None
 
     def __iter__(self) -> Iterator[str]:
+        """The text that is still to come.
+
+        Raises:
+            LocretError: the answer was broken off.
+        """
+        if self.in_step:
+            raise LocretError(
+                f"this answer was broken off after {len(self.tokens)} tokens: take result() for what there is, or ask "
+                "the session again"
+            )
+        if self._pieces is None:
+            self._pieces = self._generated()
+        return self._pieces
+
+    def _generated(self) -> Iterator[str]:
         began = time.perf_counter()
         with ExitStack() as held:
             model = self.model
@@ -88,14 +108,16 @@ class Answer:
             processors=self.processors,
         )
         while True:
-            began = time.perf_counter()
+            began, self.in_step = time.perf_counter(), True
             with use_attention(self.model, self.attention):
                 step = next(steps, None)
             self.seconds += time.perf_counter() - began
+            if step is not None:
+                token, self.logits = step
+                self.tokens.append(token)
+            self.in_step = False
             if step is None:
                 break
-            token, self.logits = step
-            self.tokens.append(token)
             piece = self.transcript.push(token) if self.transcript else ""
             if piece:
                 yield piece
@@ -109,10 +131,14 @@ class Answer:
         """The answer so far, or the finished one after the iteration has ended."""
         if not self.tokens:
             raise LocretError("nothing has been generated yet: iterate over the answer first")
-        # A static answer is not in the cache yet, and what was predicted behind the prompt is still what is next.
-        read, logits = (len(self.tokens) - 1, self.logits) if self.static is None else (0, self.session.logits)
-        seen = torch.cat([self.session.token_ids, torch.tensor([self.tokens[:read]], dtype=torch.long)], dim=-1)
-        after = Session(self.cache, logits, seen, self.session.prefill_seconds, tuple(self.tokens[read:]))
+        if self.static is None and not self.in_step:
+            cache, logits, read = self.cache, self.logits, len(self.tokens) - 1
+        else:  # the answer is not in the cache, or nobody knows how much of it: it is read when the session goes on
+            cache, logits, read = self.session.cache.fork(), self.session.logits, 0
+        seen = torch.cat(
+            [self.session.token_ids, torch.tensor([self.tokens[:read]], dtype=torch.long, device="cpu")], dim=-1
+        )
+        after = Session(cache, logits, seen, self.session.prefill_seconds, tuple(self.tokens[read:]))
         stats = Stats(
             prompt_tokens=self.session.tokens_seen,
             new_tokens=len(self.tokens),

@@ -25,6 +25,7 @@ from locret.models.families import decoder_of, text_config
 from locret.models.placement import input_device
 from locret.models.token_ids import TokenIds, token_ids
 from locret.policies.base import Policy, QueryAware
+from locret.texts import check_characters
 from locret.values import check_whole, is_whole
 
 Progress = Callable[[int, int], None]
@@ -104,8 +105,9 @@ class Engine:
         if session is not None:
             _check_session(session)
         ids = self._ids(prompt, first=session is None)
+        answer = session is not None and ids.numel() == 0 and len(session.pending) == 1  # its last token is to be read
         if session is not None and session.pending:
-            ids = torch.cat([torch.tensor([session.pending]), ids], dim=-1)
+            ids = torch.cat([torch.tensor([session.pending], device="cpu"), ids], dim=-1)
         if ids.numel() == 0:
             raise LocretError("the prompt is empty: give at least one token")
         most = ids.shape[1] if session is None else 0
@@ -116,7 +118,8 @@ class Engine:
             )
         cache = self._new_cache(question_tokens) if session is None else session.cache.fork()
         cache.check_window(ids.shape[1], later_tokens, answer_tokens)
-        cache.begin_turn(ids.shape[1])
+        if not answer:
+            cache.begin_turn(ids.shape[1])
         if session is None and later_tokens + answer_tokens:
             cache.total_length = ids.shape[1] + later_tokens + answer_tokens
         logits = self._read(cache, ids, progress)
@@ -225,6 +228,7 @@ class Engine:
         if isinstance(prompt, str):
             if self.tokenizer is None:
                 raise LocretError("a prompt of text needs a tokenizer: give one to Engine, or give token ids")
+            check_characters(prompt, "the prompt")
             prompt = self.tokenizer(prompt, add_special_tokens=first)["input_ids"]
         return token_ids(prompt, text_config(self.model.config).vocab_size)
 

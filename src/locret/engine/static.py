@@ -21,10 +21,21 @@ from locret.cache.passes import with_positions
 from locret.errors import LocretError, first_line
 from locret.models.families import decoder_of, text_config
 from locret.models.placement import devices_of, input_device
-from locret.models.rope import freeze, thaw
 
 SLOTS_AT_ONCE = 256  # buffers are made for a multiple of so many units, so that longer answers seldom need new ones
 WARM_UP = 2  # passes before one is recorded: libraries allocate in the first
+
+
+class StaticCache(Cache):
+    """Buffers of fixed size.
+
+    Attributes:
+        frequencies: what LongRoPE is held at, [rotary_dim / 2]; None for other models.
+    """
+
+    def __init__(self, layers: int, slots: int) -> None:
+        super().__init__(layers=[StaticLayer(slots) for _ in range(layers)])
+        self.frequencies: Tensor | None = None
 
 
 class StaticDecoder:
@@ -37,11 +48,9 @@ class StaticDecoder:
 
     def __init__(self, model: Any, slots: int) -> None:
         self.model, self.slots = model, slots
-        text = text_config(model.config)
-        self.cache = Cache(layers=[StaticLayer(slots) for _ in range(text.num_hidden_layers)])
+        self.cache = StaticCache(text_config(model.config).num_hidden_layers, slots)
         self.token = torch.zeros(1, 1, dtype=torch.long, device=input_device(model))
         self.position = torch.zeros_like(self.token)
-        self.frequencies: Tensor | None = None
         self.logits: Tensor | None = None
         self.graph: torch.cuda.CUDAGraph | None = None
 
@@ -60,8 +69,8 @@ class StaticDecoder:
         """
         fork = cache.fork()
         start: Tensor = with_positions(decoder_of(self.model), {}, fork, self.token)["position_ids"]
-        if fork.reading.frozen is not None and self.frequencies is None:
-            self.frequencies = torch.empty_like(fork.reading.frozen)
+        if fork.frequencies is not None and self.cache.frequencies is None:
+            self.cache.frequencies = torch.empty_like(fork.frequencies)
         layers: Any = self.cache.layers
         if self.token.is_cuda and self.graph is None:
             self._put(layers, fork)
@@ -77,9 +86,9 @@ class StaticDecoder:
             own.keys[..., : keys.shape[-2], :] = keys
             own.values[..., : values.shape[-2], :] = values
             own.cumulative_length.fill_(keys.shape[-2])
-        if self.frequencies is not None:
-            assert fork.reading.frozen is not None
-            self.frequencies.copy_(fork.reading.frozen)
+        if self.cache.frequencies is not None:
+            assert fork.frequencies is not None
+            self.cache.frequencies.copy_(fork.frequencies)
 
     def _record(self) -> None:
         device, graph = self.token.device, torch.cuda.CUDAGraph()
@@ -100,12 +109,9 @@ class StaticDecoder:
         self.graph = graph
 
     def _pass(self) -> None:
-        if self.frequencies is not None:  # in the graph as well: others read prompts in between
-            freeze(decoder_of(self.model), self.frequencies)
         output = self.model(
             input_ids=self.token, position_ids=self.position, past_key_values=self.cache, use_cache=True
         )
-        thaw(decoder_of(self.model))
         latest = output.logits[0, -1]
         if self.logits is None:
             self.logits = torch.empty_like(latest)

@@ -7,14 +7,16 @@ from dataclasses import MISSING, asdict, dataclass, fields
 from fractions import Fraction
 from typing import Any
 
-from locret.cache.budget import Budget, Positions
+from locret.cache.budget import LONGEST, Budget, Positions
 from locret.errors import LocretError
 from locret.eval.needles import SPLITS
 from locret.eval.quizzes.names import Kind, keys_of, kind_of
 from locret.eval.reading import CHUNKED, Compared, budgeted, prefill_of
+from locret.typed import from_object
 
 LONG = 16384
 SHORT_CHUNK, LONG_CHUNK = 256, 1024
+MOST_KEYS = 1 << 16
 PROTECTED = 32  # default stabilizers, and default local tail
 
 
@@ -88,10 +90,10 @@ class Grid:
         for what in ("tasks", "lengths", "budgets", "seeds"):
             if not getattr(self, what):
                 raise LocretError(f"no {what} are given: name at least one")
-        if self.samples < 1:
-            raise LocretError(f"samples is {self.samples}: ask at least 1 question a cell")
-        if self.keys is not None and self.keys < 1:
-            raise LocretError(f"keys is {self.keys}: hide at least 1 fact in a document")
+        if not 1 <= self.samples <= LONGEST:
+            raise LocretError(f"samples is {self.samples}: ask at least 1 question a cell, at most {LONGEST}")
+        if self.keys is not None and not 1 <= self.keys <= MOST_KEYS:
+            raise LocretError(f"keys is {self.keys}: hide at least 1 fact in a document, at most {MOST_KEYS}")
         if self.max_new_tokens is not None and self.max_new_tokens < 1:
             raise LocretError(f"max_new_tokens is {self.max_new_tokens}: allow at least 1")
         if self.split not in SPLITS:
@@ -100,8 +102,8 @@ class Grid:
         if self.query_first and forced:
             raise LocretError(f"{forced[0]} has no question to stand first: leave out --query-first, or this task")
         for length in self.lengths:
-            if length < 1:
-                raise LocretError(f"length is {length}: a document has at least 1 token")
+            if not 1 <= length <= LONGEST:
+                raise LocretError(f"length is {length}: a document has at least 1 token, at most {LONGEST}")
         self.sizes()
 
     def sizes(self) -> list[Budget]:
@@ -150,11 +152,12 @@ class Cell:
 
     @classmethod
     def from_json(cls, flat: Mapping[str, Any]) -> Cell:
-        """The cell of a flat object; settings that did not exist when it was written have their defaults."""
-        known = {**DEFAULTS, **flat}
-        budget = Budget(known["budget"], **{one.name: known[one.name] for one in fields(Budget) if one.name != "size"})
-        own = {one.name: known[one.name] for one in fields(cls) if one.name != "budget"}
-        return cls(budget=budget, **own)
+        """The cell of a flat object; settings that did not exist when it was written have their defaults.
+
+        Raises:
+            LocretError: a setting is missing, or is none that a cell can have.
+        """
+        return from_object(cls, flat, budget=from_object(Budget, {**flat, "size": flat.get("budget")}))
 
 
 DEFAULTS = {one.name: one.default for kind in (Cell, Budget) for one in fields(kind) if one.default is not MISSING}

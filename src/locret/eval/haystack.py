@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
-import json
 import random
 import re
 import weakref
@@ -14,8 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from locret.errors import LocretError
+from locret.eval.benchmarks.jsonl import read_jsonl
 from locret.eval.needles import Needle, draw_decoys, draw_needles
 from locret.models.tokens import beginning_of_text
+from locret.texts import read_text
 
 PIECE_WORDS = 12
 SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
@@ -66,17 +66,15 @@ class Filler:
 
     @classmethod
     def from_file(cls, path: str | Path) -> Filler:
-        """A filler from plain text, or from JSON lines with a ``text`` field; ``.gz`` of both."""
+        """A filler from plain text, or from JSON lines with a ``text`` field; gzipped or not.
+
+        Raises:
+            LocretError: the file cannot be read, is not text, or a line has no such field.
+        """
         path = Path(path)
-        try:
-            raw = path.read_bytes()
-            data = gzip.decompress(raw) if path.suffix == ".gz" else raw
-            text = data.decode("utf-8")
-        except (OSError, EOFError, UnicodeDecodeError) as error:
-            raise LocretError(f"cannot read {path} as text: {error}") from error
         if ".jsonl" in path.suffixes:
-            text = "\n".join(_json_texts(text, path))
-        return cls(text)
+            return cls("\n".join(record.text("text") for record in read_jsonl(path)))
+        return cls(read_text(path))
 
     def encode(self, tokenizer: Any) -> EncodedFiller:
         """The filler in a tokenizer's ids, names of control tokens as text; worked out once for each tokenizer."""
@@ -227,14 +225,6 @@ def _pieces(text: str) -> Iterable[str]:
         words = sentence.split()
         for i in range(0, len(words), PIECE_WORDS):
             yield " " + " ".join(words[i : i + PIECE_WORDS])
-
-
-def _json_texts(text: str, path: Path) -> Iterable[str]:
-    for line in filter(str.strip, text.splitlines()):
-        try:
-            yield json.loads(line)["text"]
-        except (json.JSONDecodeError, KeyError, TypeError) as error:
-            raise LocretError(f"{path} needs a JSON object with a 'text' field a line") from error
 
 
 def _nearest(cuts: Sequence[int], place: float) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,8 +14,10 @@ from locret.eval.benchmarks.base import BenchmarkTask, Divided, details
 from locret.eval.benchmarks.leval_scores import mean
 from locret.eval.intervals import Together
 from locret.eval.quizzes.names import Kind, benchmark_task, kind_of
+from locret.typed import from_object
 
 Line = Mapping[str, Any]
+T = TypeVar("T")
 LINE_BY_LINE = (Kind.TEMPLATE, Kind.FORCED)  # the score is the mean of the lines' own
 
 
@@ -34,6 +36,25 @@ class Judged:
     columns: NDArray[np.float64]
     together: Together
     parts: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """A line that says itself how right it is, 0 to 1."""
+
+    score: float
+
+
+def told(kind: type[T], line: Line) -> T:
+    """What a prediction says beside its answer.
+
+    Raises:
+        LocretError: it does not say it; the message names the prediction.
+    """
+    try:
+        return from_object(kind, dict(line))
+    except LocretError as error:
+        raise LocretError(f"prediction {line.get('uid')}: {error}: remove the file it is in") from error
 
 
 def judge(task: str, lines: Sequence[Line]) -> Judged:
@@ -65,7 +86,7 @@ def judge(task: str, lines: Sequence[Line]) -> Judged:
 def columns_of(task: str, lines: Sequence[Line]) -> NDArray[np.float64]:
     """[lines, parts]: what each line counts to each part of the score, per cent."""
     if kind_of(task) in LINE_BY_LINE:
-        return np.array([[100 * float(line["score"])] for line in lines])
+        return np.array([[100 * told(Scored, line).score] for line in lines])
     return _columns(benchmark_task(task), lines)
 
 

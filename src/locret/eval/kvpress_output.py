@@ -78,10 +78,15 @@ def _write_csv(path: Path, cells: Sequence[tuple[Cell, Lines]], quizzes: QuizMak
 
 def _records(cell: Cell, predictions: Lines, quizzes: QuizMaker) -> Iterator[dict[str, Any]]:
     quiz = quizzes.quiz(cell)
-    answers = {line["uid"]: next(line[name] for name in ANSWERS if name in line) for line in predictions}
+    answers = {line["uid"]: next((line[name] for name in ANSWERS if name in line), None) for line in predictions}
     for passage in quiz.passages():
         for question in passage.questions:
-            texts = quiz.texts(question)
+            texts, predicted = quiz.texts(question), answers.get(question.uid)
+            if predicted is None:
+                raise LocretError(
+                    f"there is no prediction for question {question.uid} of {cell.policy}, {cell.task}: name the same "
+                    "model, data and filler as the run did"
+                )
             yield {
                 "context": texts.context,
                 "question": texts.question,
@@ -89,7 +94,7 @@ def _records(cell: Cell, predictions: Lines, quizzes: QuizMaker) -> Iterator[dic
                 "answer": texts.answer,
                 "task": cell.task.rpartition("/")[2],
                 "max_new_tokens": quiz.max_new_tokens,
-                "predicted_answer": answers[question.uid],
+                "predicted_answer": predicted,
             }
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from locret.errors import LocretError
+from locret.files import append, place_of
+from locret.texts import as_text, parse_json
+from locret.typed import as_object
 
 
 class LineFile:
@@ -32,29 +34,28 @@ class LineFile:
         self.lines: list[dict[str, Any]] = self._read() if path.exists() else []
 
     def append(self, line: Mapping[str, Any]) -> None:
-        """Add an object; it is on the disk when this returns."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        """Add an object; it is on the disk when this returns.
+
+        Raises:
+            LocretError: the file cannot be written, or the disk is full; what was there is untouched.
+        """
         text = json.dumps(line, ensure_ascii=False)
-        if self._cut is not None:
-            os.truncate(self.path, self._cut)
-            self._cut = None
-        with self.path.open("a", encoding="utf-8", newline="\n") as file:
-            file.write(text + "\n")
-            file.flush()
-            os.fsync(file.fileno())
+        append(self.path, text + "\n", end=self._cut)
+        self._cut = None
         self.lines.append(json.loads(text))
 
     def _read(self) -> list[dict[str, Any]]:
-        data = self.path.read_bytes()
+        data = place_of(self.path).read_bytes()
         whole, _, half = data.rpartition(b"\n")
         if half:
             self._cut = len(data) - len(half)
         return [self._object(number, line) for number, line in enumerate(whole.split(b"\n"), start=1) if line.strip()]
 
     def _object(self, number: int, line: bytes) -> dict[str, Any]:
+        place = f"{self.path}, line {number}"
         try:
-            return dict(json.loads(line))
-        except (ValueError, TypeError):
+            return as_object(parse_json(as_text(line, place), place))
+        except LocretError as error:
             raise LocretError(
-                f"{self.path}, line {number} is not a JSON object: remove the line, or choose another folder"
-            ) from None
+                f"{place} is not a JSON object: remove the line, or choose another folder ({error})"
+            ) from error

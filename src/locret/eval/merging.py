@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from locret.errors import LocretError
-from locret.eval.lines import LineFile
 from locret.eval.measures import measures_of
-from locret.eval.predictions import cells_with_predictions, open_predictions, prediction_path, read_predictions
-from locret.eval.results import RESULTS, ResultFile, Row
+from locret.eval.predictions import (
+    cell_predictions,
+    cells_with_predictions,
+    open_predictions,
+    prediction_path,
+    read_predictions,
+)
+from locret.eval.results import RESULTS, Measures, ResultFile, Row
 
 
 def merge(folders: Sequence[Path], out: Path) -> list[Row]:
@@ -30,12 +36,13 @@ def merge(folders: Sequence[Path], out: Path) -> list[Row]:
     for folder in folders:
         if not (folder / RESULTS).is_file():
             raise LocretError(f"{folder} has no {RESULTS}: give folders that `locret eval --out` has written")
+    found = [(folder, row) for folder in folders for row in (*ResultFile(folder).rows(), *recomputed(folder))]
     results = ResultFile(out)
-    for folder in folders:
-        for row in (*ResultFile(folder).rows(), *recomputed(folder)):
-            if results.find(row.cell, row.subject) is None:
-                _copy_predictions(folder, out, row)
-                results.append(row)
+    results.make()
+    for folder, row in found:
+        if results.find(row.cell, row.subject) is None:
+            _copy_predictions(folder, out, row)
+            results.append(row)
     return results.rows()
 
 
@@ -47,10 +54,17 @@ def recomputed(folder: Path) -> list[Row]:
     """
     rows = []
     for cell, subject in cells_with_predictions(folder):
-        lines = LineFile(prediction_path(folder, cell, subject)).lines
+        lines = cell_predictions(folder, cell, subject)
         if len(lines) == cell.samples:
-            rows.append(Row(cell, measures_of(cell.task, lines), subject))
+            rows.append(Row(cell, _measures(prediction_path(folder, cell, subject), cell.task, lines), subject))
     return rows
+
+
+def _measures(path: Path, task: str, lines: Sequence[Mapping[str, Any]]) -> Measures:
+    try:
+        return measures_of(task, lines)
+    except LocretError as error:
+        raise LocretError(f"{path}, {error}") from error
 
 
 def _copy_predictions(folder: Path, out: Path, row: Row) -> None:

@@ -116,12 +116,13 @@ def check_passage(cell: Cell, passage: Passage, answer: int, window: int) -> Non
 def _room(cell: Cell) -> int:
     """Tokens that come on top of the cell's length."""
     kind = kind_of(cell.task)
-    own = 0 if kind is Kind.FORCED else answer_tokens(cell.task, cell.max_new_tokens)
+    if kind is Kind.FORCED:
+        return FORCED_ROOM[cell.task]
+    own = answer_tokens(cell.task, cell.max_new_tokens)
     around = QUESTION_ROOM if cell.query_first or cell.chat else 0  # a question twice, and what a chat puts around it
     return {
         Kind.TEMPLATE: QUESTION_ROOM,
         Kind.GENERATED: own + around,
         Kind.RULER: around,  # the answer's room is part of the length
         Kind.FILE: own,
-        Kind.FORCED: FORCED_ROOM.get(cell.task, 0),
     }[kind]

@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -15,6 +15,8 @@ from locret.eval.grid import Cell
 from locret.eval.lines import LineFile
 from locret.eval.results import Row, Subject
 from locret.files import write_text_whole
+from locret.texts import read_json
+from locret.typed import as_object, from_object
 
 FOLDER = "predictions"
 SETTINGS = "cell.json"
@@ -31,6 +33,13 @@ class Predictions(Protocol):
     def append(self, line: Mapping[str, Any]) -> None:
         """Add a line."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """What every line tells, whatever the task: the question it answers, by which a run goes on."""
+
+    uid: str
 
 
 class Unwritten:
@@ -68,12 +77,25 @@ def open_predictions(folder: Path, cell: Cell, subject: Subject) -> LineFile:
     settings = folder_of(folder, cell, subject) / SETTINGS
     if not settings.exists():
         write_text_whole(settings, _identity(cell, subject) + "\n")
-    return LineFile(prediction_path(folder, cell, subject))
+    return _whole(prediction_path(folder, cell, subject))
 
 
 def read_predictions(folder: Path, row: Row) -> list[dict[str, Any]]:
-    """The lines behind a row of results; none if they were not kept."""
-    return LineFile(prediction_path(folder, row.cell, row.subject)).lines
+    """The lines behind a row of results; none if they were not kept.
+
+    Raises:
+        LocretError: a line is damaged.
+    """
+    return cell_predictions(folder, row.cell, row.subject)
+
+
+def cell_predictions(folder: Path, cell: Cell, subject: Subject) -> list[dict[str, Any]]:
+    """The lines that a folder has of a cell, finished or not.
+
+    Raises:
+        LocretError: a line is damaged.
+    """
+    return _whole(prediction_path(folder, cell, subject)).lines
 
 
 def cells_with_predictions(folder: Path) -> Iterator[tuple[Cell, Subject]]:
@@ -84,10 +106,24 @@ def cells_with_predictions(folder: Path) -> Iterator[tuple[Cell, Subject]]:
     """
     for path in sorted((folder / FOLDER).glob(f"*/{SETTINGS}")):
         try:
-            flat = json.loads(path.read_text(encoding="utf-8"))
-            yield Cell.from_json(flat), Subject.from_json(flat)
-        except (ValueError, TypeError, KeyError) as error:
-            raise LocretError(f"{path} does not hold the settings of a cell: remove its folder") from error
+            flat = as_object(read_json(path))
+            found = Cell.from_json(flat), Subject.from_json(flat)
+        except LocretError as error:
+            raise LocretError(f"{path} does not hold the settings of a cell ({error}): remove its folder") from error
+        yield found
+
+
+def _whole(path: Path) -> LineFile:
+    """A file of predictions, if every line names its question."""
+    file = LineFile(path)
+    for number, line in enumerate(file.lines, start=1):
+        try:
+            from_object(Named, line)
+        except LocretError as error:
+            raise LocretError(
+                f"{path}, prediction {number}: {error}: remove the file, or choose another folder"
+            ) from error
+    return file
 
 
 def _identity(cell: Cell, subject: Subject) -> str:

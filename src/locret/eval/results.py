@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from locret.errors import LocretError
 from locret.eval.grid import DEFAULTS, Cell
 from locret.eval.lines import LineFile
+from locret.files import append
+from locret.typed import from_object
 
 RESULTS = "results.jsonl"
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +37,8 @@ class Subject:
 
     @classmethod
     def from_json(cls, flat: Mapping[str, Any]) -> Subject:
-        """The subject of a row."""
-        return cls(**{name: flat[name] for name in cls.__slots__})
+        """The subject of a row; LocretError if it lacks a field, or has one of another type."""
+        return from_object(cls, flat)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,11 +93,8 @@ class Measures:
 
     @classmethod
     def from_json(cls, flat: Mapping[str, Any]) -> Measures:
-        """The measures of a row; KeyError if it lacks one that rows have always had."""
-        told = {name: flat[name] for name in cls.__slots__ if name in MEASURED or name in flat}
-        if "kl" in flat:
-            told["fidelity"] = Fidelity(**{one.name: flat[one.name] for one in fields(Fidelity)})
-        return cls(**told)
+        """The measures of a row; LocretError if it lacks one that rows have always had, or has one of another type."""
+        return from_object(cls, flat, fidelity=from_object(Fidelity, flat) if "kl" in flat else None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +115,7 @@ class Row:
 
     @classmethod
     def from_json(cls, flat: Mapping[str, Any]) -> Row:
-        """The row of a line; KeyError if it lacks a field."""
+        """The row of a line; LocretError if it lacks a field, or has one of another type."""
         return cls(Cell.from_json(flat), Measures.from_json(flat), Subject.from_json(flat))
 
 
@@ -122,22 +123,29 @@ class ResultFile:
     """Rows as JSON lines. A run that is started again finds the rows it has written before.
 
     Args:
-        folder: where `results.jsonl` is, or will be.
+        folder: where `results.jsonl` is, or will be. Two processes that write there would double rows: who evaluates
+            is to be alone in it (`folders.alone_in`).
 
     Raises:
         LocretError: a line other than the last is not a JSON object.
     """
 
     def __init__(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         self._file = LineFile(folder / RESULTS)
-        self.path.touch()  # a shard without a cell has results, too: none
 
     @property
     def path(self) -> Path:
         """The file."""
         return self._file.path
+
+    def make(self) -> None:
+        """Make the file, once it is known that there will be results; a shard without a cell has some, too: none.
+
+        Raises:
+            LocretError: nothing can be written there.
+        """
+        append(self.path, "")
 
     def find(self, cell: Cell, subject: Subject) -> Row | None:
         """The row of this very cell, if it is in the file; the last one where there are several."""
@@ -145,12 +153,24 @@ class ResultFile:
         for line in reversed(self._file.lines):
             row = {**DEFAULTS, **line}  # older rows do not say all settings
             if wanted.items() <= row.items() and all(name in row for name in MEASURED):
-                return Row(cell, Measures.from_json(row), subject)
+                return Row(cell, self._read(Measures.from_json, row), subject)
         return None
 
+    def _read(self, make: Callable[[Mapping[str, Any]], T], line: Mapping[str, Any]) -> T:
+        try:
+            return make(line)
+        except LocretError as error:
+            raise LocretError(
+                f"{self.path} has a row in which {error}: remove the line, or choose another folder"
+            ) from error
+
     def rows(self) -> list[Row]:
-        """All whole rows of the file, in order."""
-        return [Row.from_json(line) for line in self._file.lines if line.keys() >= MEASURED]
+        """All whole rows of the file, in order.
+
+        Raises:
+            LocretError: a row has a field that it cannot have.
+        """
+        return [self._read(Row.from_json, line) for line in self._file.lines if line.keys() >= MEASURED]
 
     def append(self, row: Row) -> None:
         """Add a row; it is on the disk when this returns."""

@@ -194,6 +194,8 @@ def run_cells(
     left = [cell for cell in planned if not (results and results.find(cell, subject))]
     for cell in {cell.documents: cell for cell in left}.values():
         reader.check(cell)
+    if results:
+        results.make()
     rows = []
     for cell in planned:
         row = results.find(cell, subject) if results else None

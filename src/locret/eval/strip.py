@@ -10,8 +10,18 @@ from numpy.typing import NDArray
 
 from locret.cache import BudgetCache
 
-BLOCKS = " ▁▂▃▄▅▆▇█"
-FOUND, MISSED = "▲", "△"
+
+@dataclass(frozen=True, slots=True)
+class Signs:
+    """What a strip is drawn with: so many levels of density, a needle that was found, one that was not."""
+
+    levels: str
+    found: str
+    missed: str
+
+
+DRAWN = Signs(" ▁▂▃▄▅▆▇█", "▲", "△")
+TYPED = Signs(" .:-=+*#@", "^", "-")  # for terminals that know ASCII alone
 DENSE = 0.95
 
 
@@ -49,7 +59,7 @@ def binned(shares: NDArray[np.float64], bins: int) -> NDArray[np.float64]:
     return np.add.reduceat(shares, edges[:-1]) / np.diff(edges)
 
 
-def strip(kept: KeptDocument, width: int) -> tuple[str, str]:
+def strip(kept: KeptDocument, width: int, signs: Signs = DRAWN) -> tuple[str, str]:
     """Two lines: how densely each stretch was kept, and under it where the needles are.
 
     The densest twentieth of the stretches fill their characters (one alone, such as the local tail, would flatten all
@@ -58,8 +68,8 @@ def strip(kept: KeptDocument, width: int) -> tuple[str, str]:
     """
     density = binned(kept.shares, width)
     top = np.quantile(density, DENSE) or density.max() or 1.0
-    levels = np.ceil(np.minimum(density / top, 1) * (len(BLOCKS) - 1)).astype(int)
+    levels = np.ceil(np.minimum(density / top, 1) * (len(signs.levels) - 1)).astype(int)
     marks = [" "] * len(density)
     for position, answered in sorted(kept.needles.items(), key=lambda item: item[1], reverse=True):
-        marks[position * len(density) // len(kept.shares)] = FOUND if answered else MISSED
-    return "".join(BLOCKS[level] for level in levels), "".join(marks)
+        marks[position * len(density) // len(kept.shares)] = signs.found if answered else signs.missed
+    return "".join(signs.levels[level] for level in levels), "".join(marks)

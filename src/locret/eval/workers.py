@@ -118,6 +118,8 @@ def run_workers(
         actor = ray.remote(num_cpus=cores // workers, num_gpus=min(1, share))(Worker)
         pool = [actor.remote(build, results.folder if results else None) for _ in range(workers)]
         planned, subject = ray.get(pool[0].plan.remote())
+        if results:
+            results.make()
         expect(planned)
         rows = {cell: row for cell in planned if results and (row := results.find(cell, subject))}
         for row in rows.values():

@@ -30,13 +30,13 @@ class LocretPress(load_kvpress().ScorerPress):  # type: ignore[misc]
     heads: RetainingHeads = field(kw_only=True)
 
     def post_init_from_model(self, model: nn.Module) -> None:
-        """Refuse heads of another model; put each head where its layer is.
+        """Refuse heads of another model; take them as this one needs them.
 
         Raises:
             LocretError: the heads do not fit.
         """
         self.heads.check_fits(model)
-        self.heads.place_beside(model)
+        self._placed = self.heads.beside(model)
 
     @contextmanager
     def __call__(self, model: nn.Module) -> Iterator[None]:
@@ -56,4 +56,4 @@ class LocretPress(load_kvpress().ScorerPress):  # type: ignore[misc]
         """
         family = family_of(module.config)
         outputs = [module.get_submodule(name)(hidden_states) for name in family.projections]
-        return self.heads.score(module.layer_idx, family.split(outputs, shapes_of(module.config)))
+        return self._placed.score(module.layer_idx, family.split(outputs, shapes_of(module.config)))

@@ -112,7 +112,7 @@ heads = locret.RetainingHeads.from_pretrained({place!r})
 policy = locret.get_policy("locret", heads=heads)
 budget = locret.Budget(size=6000, chunk=3072, stabilizers=2500, local=100)
 engine = locret.Engine(model, tokenizer, policy=policy, budget=budget)
-session = engine.prefill(open("document.txt").read())
+session = engine.prefill(open("document.txt", encoding="utf-8").read())
 print(engine.generate(session, max_new_tokens=64).text)
 ```
 

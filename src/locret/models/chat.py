@@ -1,9 +1,9 @@
-"""A message in a chat template: the ids of the whole chat, and where parts of the message lie among them."""
+"""Chat templates: chats as text, the ids of a whole chat, and where parts of its message lie among them."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
 from typing import Any
@@ -12,20 +12,24 @@ from locret.errors import LocretError, first_line
 from locret.models.tokens import Stretch, Tokens, tokenise
 
 
-def rendered(tokenizer: Any, messages: list[dict[str, str]], remedy: str, answering: bool = True) -> str:
-    """The text of a chat in a tokenizer's template.
+def rendered(
+    tokenizer: Any, messages: Sequence[Mapping[str, str]], remedy: str, add_generation_prompt: bool = True
+) -> str:
+    """A chat in the tokenizer's template, as text.
 
     Args:
-        tokenizer: with a chat template.
-        messages: its turns, `role` and `content` each.
+        tokenizer: of a model with a chat template.
+        messages: roles and contents.
         remedy: what a user can do who meets a template that refuses them.
-        answering: whether the beginning of an answer comes last.
+        add_generation_prompt: whether the beginning of the model's answer stands behind them.
 
     Raises:
-        LocretError: the template refuses the messages, as some do with a system's, or it is damaged.
+        LocretError: there is no chat template, it refuses the messages, as some do with a system's, or it is damaged.
     """
+    if not tokenizer.chat_template:
+        raise LocretError("--chat needs a tokenizer with a chat template and this model's has none: leave out --chat")
     try:
-        text: str = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=answering)
+        text: str = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=add_generation_prompt)
     except Exception as error:  # a template is somebody's program, and raises what it likes
         raise LocretError(f"the chat template refuses the message ({first_line(error)}): {remedy}") from error
     return text
@@ -59,8 +63,6 @@ class Message:
         return tokenise(self.tokenizer, self._stretches(text), [self._place(text, place) for place in places])
 
     def _rendered(self, content: str) -> str:
-        if not self.tokenizer.chat_template:
-            raise LocretError("--chat needs a chat template and this model's tokenizer has none: leave --chat out")
         messages = [{"role": "user", "content": content}]
         return rendered(self.tokenizer, messages, "leave the template out (--no-chat)")
 

@@ -13,6 +13,7 @@ from locret.models.checkpoint import load_config
 from locret.models.families import Shapes, family_of, shapes_of, text_config
 from locret.models.fingerprint import fingerprint_of_weights, sampled_layers
 from locret.models.heads import RetainingHeads
+from locret.models.heads_io import check_numbers
 from locret.models.original import HeadNames, head_names
 from locret.models.sources import find_source
 from locret.models.state_dicts import StateDict
@@ -45,12 +46,14 @@ def convert_heads(source: str | Path, model: str | Path | None = None) -> Retain
     names = head_names(tensors.source, tensors.files)
     _check_layers(tensors.source, names, shapes, config)
     width = _check_shapes(tensors, names, shapes, config)
+    read = {name: tensors.read(name) for pair in names.values() for name in pair}
+    check_numbers(tensors.source, read, DTYPES)
+    _check_finite(tensors.source, read)
     weights = {
-        f"layers.{layer}.{fc}.weight": _read(tensors, name)
+        f"layers.{layer}.{fc}.weight": read[name].contiguous()
         for layer, pair in names.items()
         for fc, name in zip(HeadNames._fields, pair, strict=True)
     }
-    _check_one_dtype(tensors.source, weights)
     fingerprint = _fingerprint(tensors, names, config)
     with torch.device("meta"):  # no time for random weights that are replaced at once
         heads = RetainingHeads.from_config(config, width, OBJECTIVE, fingerprint)
@@ -89,26 +92,11 @@ def _check_shapes(tensors: StateDict, names: dict[int, HeadNames], shapes: Shape
     return width
 
 
-def _read(tensors: StateDict, name: str) -> Tensor:
-    tensor = tensors.read(name)
-    if tensor.dtype not in DTYPES or tensor.layout is not torch.strided or tensor.is_meta:
-        known = ", ".join(_short(dtype) for dtype in DTYPES)
-        raise LocretError(
-            f"{tensors.source}: {name} is a {_short(tensor.layout)} tensor of {_short(tensor.dtype)}: save it dense "
-            f"as one of {known}"
-        )
-    bad = int((~tensor.isfinite()).sum())
-    if bad:
-        raise LocretError(
-            f"{tensors.source}: {name} has {bad} values that are NaN or infinite: fetch or train it again"
-        )
-    return tensor.contiguous()
-
-
-def _check_one_dtype(source: str, weights: dict[str, Tensor]) -> None:
-    found = sorted({_short(tensor.dtype) for tensor in weights.values()})
-    if len(found) > 1:
-        raise LocretError(f"{source} mixes {' and '.join(found)} in its retaining heads: save them in one dtype")
+def _check_finite(source: str, weights: dict[str, Tensor]) -> None:
+    for name, tensor in weights.items():
+        bad = int((~tensor.isfinite()).sum())
+        if bad:
+            raise LocretError(f"{source}: {name} has {bad} values that are NaN or infinite: fetch or train it again")
 
 
 def _fingerprint(tensors: StateDict, names: dict[int, HeadNames], config: Any) -> tuple[float, ...]:
@@ -118,7 +106,3 @@ def _fingerprint(tensors: StateDict, names: dict[int, HeadNames], config: Any) -
     if not all(name in tensors.files for name in wanted):
         return ()
     return fingerprint_of_weights(tensors.read(name) for name in wanted)
-
-
-def _short(value: torch.dtype | torch.layout) -> str:
-    return str(value).removeprefix("torch.")

@@ -46,7 +46,7 @@ def fold(fc1: nn.Linear, projections: Sequence[nn.Module]) -> tuple[Tensor, Tens
     return weight.to(fc1.weight.dtype), bias
 
 
-def versions(fc1: nn.Linear, projections: Sequence[nn.Module]) -> tuple[tuple[int, int], ...]:
+def versions(*modules: nn.Module) -> tuple[tuple[int, int], ...]:
     """What changes when a weight does: where each is, and how often it was written (through `.data` is not noticed)."""
-    weights = [weight for module in (fc1, *projections) for weight in module.parameters(recurse=False)]
+    weights = [weight for module in modules for weight in module.parameters(recurse=False)]
     return tuple((weight.data_ptr(), 0 if weight.is_inference() else weight._version) for weight in weights)

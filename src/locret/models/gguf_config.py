@@ -200,6 +200,9 @@ def _scaling(header: Header) -> dict[str, Any]:
     """Scaling of rotary embedding, as transformers has it. Left out, long prompts would be read wrongly in silence."""
     prefix = f"{header.architecture}.rope.scaling."
     told = {key.removeprefix(prefix): value for key, value in header.values.items() if key.startswith(prefix)}
+    linear = header.value("rope.scale_linear")  # how files of 2023 say it
+    if linear is not None:
+        told = {"type": "linear", "factor": linear, **told}
     kind, original = told.get("type", "none"), told.get("original_context_length")
     if SHORT in header.tensors and LONG in header.tensors and original:
         factor = {"attention_factor": told["attn_factor"]} if "attn_factor" in told else {}

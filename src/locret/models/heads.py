@@ -9,10 +9,12 @@ model from the hidden state that the projections are made of (`locret.models.fol
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +22,7 @@ from transformers import PreTrainedConfig
 from transformers.activations import ACT2FN
 
 from locret.errors import LocretError
+from locret.memory import check_room
 from locret.models.card import Card
 from locret.models.families import (
     Projections,
@@ -37,6 +40,8 @@ from locret.models.heads_io import load_heads, save_heads
 from locret.models.hub import push_heads
 from locret.models.placement import compute_dtype, device_of
 from locret.models.products import few_columns
+
+FP32 = 4  # bytes
 
 
 class RetainingHead(nn.Module):
@@ -68,7 +73,8 @@ class RetainingHead(nn.Module):
             hidden: [batch, tokens, hidden], what they are projections of; saves operations where the head is folded.
         """
         if hidden is None or self.folded is None or torch.is_grad_enabled():  # gradients are fc1's
-            inner = self.fc1(torch.cat(projections, dim=-1))  # [batch, tokens, width]
+            features = torch.cat(projections, dim=-1).to(self.fc1.weight.dtype)  # another one under autocast
+            inner = self.fc1(features)  # [batch, tokens, width]
         else:
             inner = nn.functional.linear(hidden, self.folded, self.folded_bias)
         if self.overwrites and not torch.is_grad_enabled():
@@ -87,7 +93,7 @@ class RetainingHead(nn.Module):
         """Fold with the model's projections, where that is possible and saves anything; once, until weights change."""
         if not can_fold(self.fc1, projections):
             self.folded, self.folded_bias, self.folded_from = None, None, ()
-        elif (made_of := versions(self.fc1, projections)) != self.folded_from:
+        elif (made_of := versions(self.fc1, *projections)) != self.folded_from:
             self.folded, self.folded_bias = fold(self.fc1, projections)
             self.folded_from = made_of
 
@@ -97,6 +103,8 @@ class RetainingHeads(nn.Module):
 
     def __init__(self, config: HeadsConfig) -> None:
         super().__init__()
+        if torch.get_default_device().type == "cpu":
+            check_room(f"retaining heads of width {config.width}", FP32 * config.parameters, "give a smaller width")
         self.config = config
         self.layers = nn.ModuleList(
             RetainingHead(config.shapes, config.width, config.activation) for _ in range(config.layers)
@@ -167,7 +175,7 @@ class RetainingHeads(nn.Module):
 
     @property
     def active(self) -> int:
-        """How many weights a token goes through, all layers together, as they are folded now."""
+        """How many weights a token goes through, all layers together; beside a model (`beside`) as they are folded."""
         heads: Any = self.layers
         return sum(head.active for head in heads)
 
@@ -207,12 +215,43 @@ class RetainingHeads(nn.Module):
         if wrong:
             raise LocretError(f"these retaining heads are of another model: {'; '.join(wrong)}: load its own heads")
 
+    def beside(self, model: nn.Module) -> RetainingHeads:
+        """These heads as `model` needs them, see `place_beside`; they themselves stay as they are.
+
+        Weights that are where and how they should be are shared. A copy is made once for a model, and again after its
+        heads were trained on, or the model moved.
+        """
+        needs = tuple(_needs(model))
+        made_of = needs, versions(*self.modules())
+        with _placing:
+            copies = _placed.setdefault(self, WeakKeyDictionary())
+            if model not in copies or copies[model][0] != made_of:
+                with torch.device("meta"):
+                    twin = RetainingHeads(self.config)
+                twin.load_state_dict(self.state_dict(), assign=True)
+                copies[model] = made_of, twin
+            placed = copies[model][1]
+            placed.place_beside(model)
+        return placed
+
     def place_beside(self, model: nn.Module) -> None:
         """Move every head to the device and dtype that its layer computes in, and fold it with the projections."""
-        config, names = text_config(model.config), family_of(model.config).projections
-        scored = budgeted_layers(config)
+        names, scored = family_of(model.config).projections, budgeted_layers(text_config(model.config))
         heads: Any = self.layers
-        for layer, (head, module) in enumerate(zip(heads, attention_modules(model), strict=True)):
-            head.to(device=device_of(module), dtype=compute_dtype(module, config))
+        each = zip(heads, attention_modules(model), _needs(model), strict=True)
+        for layer, (head, module, (device, dtype)) in enumerate(each):
+            head.to(device=device, dtype=dtype)
             # A layer with a sliding window is not scored.
             head.fold_into([module.get_submodule(name) for name in names] if layer in scored else [])
+
+
+def _needs(model: nn.Module) -> Iterator[tuple[torch.device, torch.dtype]]:
+    """The device and precision of each layer's head."""
+    config = text_config(model.config)
+    for module in attention_modules(model):
+        yield device_of(module), compute_dtype(module, config)
+
+
+_Placed = tuple[tuple[Any, ...], RetainingHeads]
+_placed: WeakKeyDictionary[RetainingHeads, WeakKeyDictionary[nn.Module, _Placed]] = WeakKeyDictionary()
+_placing = threading.Lock()

@@ -35,8 +35,10 @@ class HeadsConfig:
     fingerprint: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.width < 1:
-            raise LocretError(f"width is {self.width}: a retaining head needs a width of at least 1")
+        for name in ("layers", "q_heads", "kv_heads", "head_dim", "width"):
+            size = getattr(self, name)
+            if type(size) is not int or size < 1:
+                raise LocretError(f"{name} is {size!r}: retaining heads need a whole number of at least 1")
         if self.activation not in ACT2FN:
             raise LocretError(f"activation is {self.activation!r}: transformers has {', '.join(sorted(ACT2FN))}")
 
@@ -46,16 +48,20 @@ class HeadsConfig:
         return Shapes(self.layers, self.q_heads, self.kv_heads, self.head_dim)
 
     @property
+    def head_tensors(self) -> dict[str, tuple[int, ...]]:
+        """Shapes of the weights of one layer's head, by their names in it."""
+        return {"fc1": (self.width, self.shapes.features), "fc2": (self.kv_heads, self.width)}
+
+    @property
     def tensors(self) -> dict[str, tuple[int, ...]]:
         """Shapes of the weights, by their names in a state dict of `RetainingHeads`."""
-        first, second = (self.width, self.shapes.features), (self.kv_heads, self.width)
         return {
             f"layers.{layer}.{name}.weight": shape
             for layer in range(self.layers)
-            for name, shape in (("fc1", first), ("fc2", second))
+            for name, shape in self.head_tensors.items()
         }
 
     @property
     def parameters(self) -> int:
         """How many weights all layers have together."""
-        return sum(math.prod(shape) for shape in self.tensors.values())
+        return self.layers * sum(map(math.prod, self.head_tensors.values()))

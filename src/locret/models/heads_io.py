@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import torch
 from huggingface_hub import snapshot_download
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -17,6 +18,10 @@ from locret.errors import LocretError
 from locret.files import check_writable, text_writer, write_together
 from locret.models.card import Card, make_card
 from locret.models.heads_config import HeadsConfig
+from locret.models.pair import PAIR, check_pair, pair_of
+from locret.models.placement import PLAIN
+from locret.texts import read_json
+from locret.typed import from_object
 
 WEIGHTS, CONFIG, README = FILES = ("heads.safetensors", "heads.json", "README.md")
 FORMAT = 2  # 1 had fingerprints of four weights a layer, which are still checked
@@ -25,7 +30,7 @@ FORMAT = 2  # 1 had fingerprints of four weights a layer, which are still checke
 def save_heads(
     config: HeadsConfig, tensors: Mapping[str, Tensor], folder: Path, card: Card | None = None, place: str = ""
 ) -> None:
-    """Write all files or none; the configuration goes last, so a folder that has one is complete.
+    """Write all files or none; the configuration goes last, and says which weights it belongs to (`models.pair`).
 
     Args:
         config: what the heads were made for.
@@ -35,11 +40,12 @@ def save_heads(
         place: the hub id that the card names, if it is not to be the folder.
     """
     plain = {name: tensor.detach().contiguous().cpu() for name, tensor in tensors.items()}
-    files = {folder / WEIGHTS: lambda path: save_file(plain, path, metadata={"format": "pt"})}
+    pair = pair_of(asdict(config), plain)
+    files = {folder / WEIGHTS: lambda path: save_file(plain, path, metadata={"format": "pt", PAIR: pair})}
     if card is not None:
         dtype = next(iter(plain.values())).dtype
         files[folder / README] = text_writer(str(make_card(config, dtype, card, place or str(folder))))
-    files[folder / CONFIG] = text_writer(_as_json({"format": FORMAT, **asdict(config)}))
+    files[folder / CONFIG] = text_writer(_as_json({"format": FORMAT, **asdict(config), PAIR: pair}))
     write_together(files)
 
 
@@ -69,6 +75,11 @@ def load_heads(path: str | Path) -> tuple[HeadsConfig, dict[str, Tensor]]:
         tensors = load_file(folder / WEIGHTS)
     except (OSError, SafetensorError) as error:
         raise LocretError(f"{folder / WEIGHTS} is missing, damaged or cut short ({error}): fetch it again") from error
+    if len(tensors) != config.layers * len(config.head_tensors):  # before as many names are made as it may say
+        raise LocretError(
+            f"{folder / WEIGHTS} has {len(tensors)} tensors, but {CONFIG} says {config.layers} layers of "
+            f"{len(config.head_tensors)}: the two files do not belong together"
+        )
     expected = config.tensors
     found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     for name in sorted(expected.keys() | found.keys()):
@@ -77,7 +88,31 @@ def load_heads(path: str | Path) -> tuple[HeadsConfig, dict[str, Tensor]]:
                 f"{folder / WEIGHTS}: {name} has shape {found.get(name)}, but {CONFIG} says {expected.get(name)}: "
                 "the two files do not belong together"
             )
+    check_pair(folder / WEIGHTS, folder / CONFIG)
+    check_numbers(str(folder / WEIGHTS), tensors)
     return config, tensors
+
+
+def check_numbers(source: str, tensors: Mapping[str, Tensor], dtypes: Sequence[torch.dtype] = PLAIN) -> None:
+    """Refuse weights of heads that are no plain floating point numbers, or not all of one dtype.
+
+    Args:
+        source: what the user called them, for messages.
+        tensors: by name.
+        dtypes: those they may have.
+
+    Raises:
+        LocretError: naming a tensor, and the dtypes there may be.
+    """
+    for name, tensor in tensors.items():
+        if tensor.dtype not in dtypes or tensor.layout is not torch.strided or tensor.is_meta:
+            raise LocretError(
+                f"{source}: {name} is a {_short(tensor.layout)} tensor of {_short(tensor.dtype)}: save it dense "
+                f"as one of {', '.join(map(_short, dtypes))}"
+            )
+    found = sorted({_short(tensor.dtype) for tensor in tensors.values()})
+    if len(found) > 1:
+        raise LocretError(f"{source} mixes {' and '.join(found)} in its retaining heads: save them in one dtype")
 
 
 def find_heads(path: str | Path) -> Path:
@@ -109,10 +144,10 @@ def _as_json(values: dict[str, Any]) -> str:
 
 def _read_config(path: Path) -> HeadsConfig:
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-        known = {field.name for field in fields(HeadsConfig)}
-        values = {key: value for key, value in data.items() if key in known}
-        values["fingerprint"] = tuple(float(x) for x in values.get("fingerprint", ()))
-        return HeadsConfig(**values)
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError, AttributeError, TypeError, ValueError) as error:
+        return from_object(HeadsConfig, read_json(path))
+    except LocretError as error:
         raise LocretError(f"{path} is not a configuration of retaining heads ({error}): fetch it again") from error
+
+
+def _short(value: torch.dtype | torch.layout) -> str:
+    return str(value).removeprefix("torch.")

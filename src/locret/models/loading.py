@@ -15,6 +15,7 @@ from locret.models.fingerprint import NEAR, distance_to
 from locret.models.gguf_weights import weights_of
 from locret.models.heads import RetainingHeads
 from locret.models.heads_io import CONFIG
+from locret.models.placement import find_device
 from locret.models.quantisation import check_bits, quantisation
 
 DTYPES: dict[str, str | torch.dtype] = {
@@ -64,9 +65,7 @@ def load_model(
         raise LocretError(f"device is {device!r} and device_map is {device_map!r}: give one of them")
     if dtype not in DTYPES:
         raise LocretError(f"dtype is {dtype!r}: choose one of {', '.join(DTYPES)}")
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    _check_device(device)
+    device = str(find_device(device))
     if weight_bits is not None:
         check_bits(weight_bits)
     checkpoint = resolve(name)
@@ -133,13 +132,3 @@ def _fitting(folder: Path, model: Any) -> RetainingHeads | None:
         return None
     apart = distance_to(heads.config.fingerprint, model)
     return heads if apart is not None and apart <= NEAR else None
-
-
-def _check_device(device: str) -> None:
-    """Refuse a device that is misspelt or not here, before weights are read."""
-    try:
-        kind = torch.device(device).type
-    except RuntimeError as error:
-        raise LocretError(f"device is {device!r}: give auto, cpu, cuda, or one of several as cuda:1") from error
-    if kind == "cuda" and not torch.cuda.is_available():
-        raise LocretError(f"device is {device!r}, but torch sees no CUDA device here: give cpu, or auto")

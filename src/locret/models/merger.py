@@ -9,7 +9,7 @@ over the units that are to be merged (arXiv 2406.05317). The softmax of a slot's
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,10 @@ from locret.errors import LocretError
 from locret.files import text_writer, write_together
 from locret.models.families import shapes_of, text_config
 from locret.models.fingerprint import same_backbone
+from locret.models.pair import PAIR, check_pair, pair_of
+from locret.models.placement import PLAIN
+from locret.texts import read_json
+from locret.typed import from_object
 
 KERNEL = 21  # as in the paper
 SLOTS = 16
@@ -53,10 +57,17 @@ class MergerConfig:
     fingerprint: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.slots < 1:
-            raise LocretError(f"slots is {self.slots}: a merger needs at least 1 memory slot")
-        if self.kernel < 1 or self.kernel % 2 == 0:
+        for name in ("layers", "kv_heads", "head_dim", "slots", "kernel"):
+            size = getattr(self, name)
+            if type(size) is not int or size < 1:
+                raise LocretError(f"{name} is {size!r}: a merger needs a whole number of at least 1")
+        if self.kernel % 2 == 0:
             raise LocretError(f"kernel is {self.kernel}: give an odd number of units")
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of a layer's weight: [kv_heads, slots, 2 head_dim, kernel]."""
+        return (self.kv_heads, self.slots, 2 * self.head_dim, self.kernel)
 
 
 class Merger(nn.Module):
@@ -70,10 +81,8 @@ class Merger(nn.Module):
     def __init__(self, config: MergerConfig) -> None:
         super().__init__()
         self.config = config
-        inputs = 2 * config.head_dim
-        shape = (config.kv_heads, config.slots, inputs, config.kernel)
-        scale = (inputs * config.kernel) ** -0.5
-        self.layers = nn.ParameterList(nn.Parameter(torch.randn(shape) * scale) for _ in range(config.layers))
+        scale = (2 * config.head_dim * config.kernel) ** -0.5
+        self.layers = nn.ParameterList(nn.Parameter(torch.randn(config.shape) * scale) for _ in range(config.layers))
 
     @classmethod
     def from_config(
@@ -101,21 +110,31 @@ class Merger(nn.Module):
             raise LocretError(
                 f"{folder / WEIGHTS} is missing, damaged or cut short ({error}): copy it again, or {REMEDY}"
             ) from error
-        merger = cls(config)
-        expected, found = (_shapes(each) for each in (merger.state_dict(), tensors))
-        if expected != found:
+        found = {name: tuple(tensors[name].shape) for name in sorted(tensors)}
+        if len(found) != config.layers or set(found.values()) != {config.shape}:  # before as much is made as it may say
             raise LocretError(
-                f"{folder / WEIGHTS} holds {found}, but {CONFIG} says {expected}: the two files do not belong together"
+                f"{folder / WEIGHTS} holds {found}, but {CONFIG} says {config.layers} layers of {config.shape}: "
+                "the two files do not belong together"
             )
+        check_pair(folder / WEIGHTS, folder / CONFIG)
+        strange = sorted(name for name, tensor in tensors.items() if tensor.dtype not in PLAIN)
+        if strange:
+            raise LocretError(
+                f"{folder / WEIGHTS}: {strange[0]} is of {tensors[strange[0]].dtype}: give floating point numbers"
+            )
+        merger = cls(config)
+        if found.keys() != merger.state_dict().keys():
+            raise LocretError(f"{folder / WEIGHTS} names its tensors {', '.join(found)}: copy it again, or {REMEDY}")
         merger.load_state_dict(tensors)
         return merger
 
     def save_pretrained(self, folder: str | Path, dtype: torch.dtype = torch.float32) -> None:
         """Write `merger.safetensors`, in this precision, and `merger.json`, both or none; the folder is made."""
         tensors = {name: part.detach().to("cpu", dtype).contiguous() for name, part in self.state_dict().items()}
-        text = json.dumps({"format": FORMAT, **asdict(self.config)}, indent=2)
+        pair = pair_of(asdict(self.config), tensors)
+        text = json.dumps({"format": FORMAT, **asdict(self.config), PAIR: pair}, indent=2)
         write_together({
-            Path(folder) / WEIGHTS: lambda path: save_file(tensors, path, metadata={"format": "pt"}),
+            Path(folder) / WEIGHTS: lambda path: save_file(tensors, path, metadata={"format": "pt", PAIR: pair}),
             Path(folder) / CONFIG: text_writer(text + "\n"),
         })  # fmt: skip
 
@@ -162,17 +181,10 @@ def merge(weight: Tensor, units: Tensor, alive: Tensor) -> Tensor:
     return shares @ units
 
 
-def _shapes(tensors: dict[str, Tensor]) -> dict[str, tuple[int, ...]]:
-    return {name: tuple(tensors[name].shape) for name in sorted(tensors)}
-
-
 def _read_config(path: Path) -> MergerConfig:
     if not path.is_file():
         raise LocretError(f"{path.parent} holds no merger: {CONFIG} and {WEIGHTS} are expected there; {REMEDY}")
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-        values = {field.name: data[field.name] for field in fields(MergerConfig) if field.name in data}
-        values["fingerprint"] = tuple(float(x) for x in values.get("fingerprint", ()))
-        return MergerConfig(**values)
-    except (OSError, UnicodeDecodeError, ValueError, AttributeError, TypeError) as error:
+        return from_object(MergerConfig, read_json(path))
+    except LocretError as error:
         raise LocretError(f"{path} is not a configuration of a merger ({error}): copy it again") from error

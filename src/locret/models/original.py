@@ -6,6 +6,7 @@ model.layers.{i}.self_attn.fc2.weight   [kv_heads, width]
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -22,7 +23,7 @@ from locret.models.state_dicts import StateDict
 
 # The stem is whatever stands before fc1: a prefix of the whole model, the layer, mostly `self_attn`.
 HEAD = re.compile(
-    r"(?P<stem>(?:.*\.)?layers\.(?P<layer>\d+)\.(?:(?:self_attn|attention|attn)\.)?)(?P<fc>fc[12])\.weight"
+    r"(?P<stem>(?:.*\.)?layers\.(?P<layer>\d{1,9})\.(?:(?:self_attn|attention|attn)\.)?)(?P<fc>fc[12])\.weight"
 )
 EXAMPLE = "model.layers.0.self_attn.fc1.weight"
 
@@ -83,9 +84,16 @@ def to_original(heads: RetainingHeads) -> dict[str, Tensor]:
     }
 
 
+def _save_pickle(tensors: dict[str, Tensor], path: Path) -> None:
+    """By way of memory, as torch tells of a full disk in words of its own."""
+    data = io.BytesIO()
+    torch.save(tensors, data)
+    path.write_bytes(data.getbuffer())
+
+
 _WRITERS: dict[str, Callable[[dict[str, Tensor], Path], object]] = {
     ".safetensors": lambda tensors, path: save_file(tensors, path, metadata={"format": "pt"}),
-    ".bin": torch.save,
+    ".bin": _save_pickle,
 }
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from itertools import chain
 from typing import Any
 
@@ -10,9 +12,30 @@ import torch
 from accelerate.utils import align_module_device
 from torch import Tensor, nn
 
-from locret.errors import LocretError
+from locret.errors import LocretError, first_line
 
+DEVICE = re.compile(r"(cpu|cuda|mps|xpu)(:[0-9]{1,4})?")
 PLAIN = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
+
+
+def find_device(name: str) -> torch.device:
+    """The device that a user names; auto is CUDA where there is one, else the CPU.
+
+    Raises:
+        LocretError: it is misspelt, of a kind that models are not run on, or not here.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    remedy = "give auto, cpu, cuda, or one of several as cuda:1"
+    if not DEVICE.fullmatch(name):
+        raise LocretError(f"device is {name!r}: {remedy}")
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise LocretError(f"device is {name!r}, but torch sees no CUDA device here: give cpu, or auto")
+    try:
+        torch.empty(1, device=name)
+    except (RuntimeError, AssertionError) as error:  # AssertionError: torch was built without it
+        raise LocretError(f"device is {name!r} ({first_line(error)}): {remedy}") from error
+    return torch.device(name)
 
 
 def device_of(module: nn.Module) -> torch.device:
@@ -48,6 +71,12 @@ def compute_dtype(module: nn.Module, config: Any) -> torch.dtype:
     if weight is not None and weight.dtype in PLAIN:
         return weight.dtype
     return config.dtype or torch.get_default_dtype()
+
+
+def own_precision(device: torch.device) -> AbstractContextManager[Any]:
+    """A block without `torch.autocast`, for what knows its own precision."""
+    kind = device.type
+    return torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else nullcontext()
 
 
 def is_plain(weight: Any) -> bool:

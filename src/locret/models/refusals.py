@@ -29,6 +29,10 @@ REFUSED = {
     "gpt_oss": "its attention has sinks of its own, which split and masked attention would leave out",
     "gemma2": "its attention caps the logits softly, which split and masked attention would leave out",
 }
+SIZES = {
+    "num_hidden_layers": 1 << 12, "num_attention_heads": 1 << 16, "num_key_value_heads": 1 << 16, "head_dim": 1 << 16,
+    "hidden_size": 1 << 20, "intermediate_size": 1 << 24, "vocab_size": 1 << 24, "max_position_embeddings": 1 << 40,
+}  # fmt: skip
 FULL, SLIDING = "full_attention", "sliding_attention"
 
 
@@ -53,6 +57,7 @@ def check_layers(text: Any) -> None:
         LocretError: every layer has a sliding window, a layer is neither full nor sliding, or RoPE depends on the
             length of the pass.
     """
+    _check_sizes(text)
     kinds = layer_kinds(text)
     if FULL not in kinds and set(kinds) == {SLIDING}:
         raise LocretError(
@@ -69,6 +74,17 @@ def check_layers(text: Any) -> None:
             f"this {text.model_type} model has RoPE scaling of type 'dynamic', which depends on the length of each "
             "forward pass, so cached keys would not fit together: set rope_type to 'yarn' or 'linear'"
         )
+
+
+def _check_sizes(text: Any) -> None:
+    """Refuse sizes that no model has, as a damaged file may say them: as much would be made of what it says."""
+    for name, most in SIZES.items():
+        size = getattr(text, name, None)
+        if size is not None and (type(size) is not int or not 1 <= size <= most):
+            raise LocretError(
+                f"this {text.model_type} model has {name} of {str(size)[:40]!r}: give its own "
+                f"configuration, in which that is a whole number from 1 to {most}"
+            )
 
 
 def _rope_types(text: Any) -> set[str]:

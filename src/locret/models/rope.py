@@ -2,11 +2,14 @@
 
 LongRoPE (arXiv 2402.13753, the Phi-3 models) has short factors for prompts up to the original window and long ones
 beyond. Transformers chooses anew in every forward pass, by the largest position in it, so the keys of a prompt that is
-read in chunks would not fit together: here the choice is made once, by the length of the whole run.
+read in chunks would not fit together: here the choice is made once, by the length of the whole run, and told to the
+thread that makes the pass. The model itself is not touched, so that other passes, at the same time too, choose for
+themselves.
 """
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,8 +19,6 @@ from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 from locret.models.families import attention_modules, decoder_of, text_config
 from locret.models.refusals import layer_kinds
-
-FROZEN = "frozen"  # a type that transformers' update of the frequencies passes over
 
 
 def switch_point(config: Any) -> int | None:
@@ -51,19 +52,39 @@ class LongRope:
         return self.long if length is None or length > self.point else self.short
 
 
-def freeze(decoder: nn.Module, frequencies: Tensor) -> None:
-    """Make the decoder's rotary embedding use `frequencies` whatever the positions, until `thaw`."""
-    rotary: Any = decoder.rotary_emb
-    rotary.rope_type = FROZEN
-    with torch.no_grad():
-        rotary.inv_freq.copy_(frequencies)
+class _Held(threading.local):
+    """The frequencies of this thread's pass, by the id of the rotary embedding; nothing where transformers chooses."""
+
+    def __init__(self) -> None:
+        self.frequencies: dict[int, Tensor] = {}
 
 
-def thaw(decoder: nn.Module) -> None:
-    """Let transformers choose again; without `freeze` before it nothing happens."""
-    rotary: Any = getattr(decoder, "rotary_emb", None)
-    if getattr(rotary, "rope_type", None) == FROZEN:
-        rotary.rope_type = "longrope"
+_held = _Held()
+
+
+def hold(decoder: nn.Module, frequencies: Tensor | None) -> None:
+    """Say what the decoder's rotary embedding uses from now on in this thread, whatever the positions.
+
+    Args:
+        decoder: of a model with LongRoPE, whose rotary embedding has the hook `use_held`; others do not ask.
+        frequencies: inverse ones, [rotary_dim / 2]; None leaves the choice to transformers.
+    """
+    if frequencies is not None:
+        _held.frequencies[id(decoder.rotary_emb)] = frequencies
+    elif _held.frequencies:
+        _held.frequencies.pop(id(decoder.rotary_emb), None)
+
+
+def use_held(rotary: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> tuple[Tensor, Tensor] | None:
+    """A forward hook of a rotary embedding: cosines and sines [batch, tokens, rotary_dim] of what is held."""
+    frequencies = _held.frequencies.get(id(rotary))
+    if frequencies is None:
+        return None
+    hidden, positions = (*args, *(kwargs[name] for name in ("x", "position_ids") if name in kwargs))
+    angles = positions[..., None].float() * frequencies.to(device=positions.device, dtype=torch.float32)
+    angles = torch.cat([angles, angles], dim=-1)
+    cos, sin = angles.cos() * rotary.attention_scaling, angles.sin() * rotary.attention_scaling
+    return cos.to(hidden.dtype), sin.to(hidden.dtype)
 
 
 def layer_frequencies(model: nn.Module) -> list[Tensor]:

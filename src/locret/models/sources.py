@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -14,6 +13,7 @@ from locret.errors import LocretError
 from locret.models.heads_io import CONFIG
 from locret.models.original import EXAMPLE, has_heads, head_names
 from locret.models.state_dicts import PICKLES, StateDict, open_tensors
+from locret.texts import read_json
 
 BACKBONE = "config.json"
 INDEX = "*.index.json"
@@ -86,8 +86,8 @@ def _candidates(name: str, folder: Path, fetch: Fetch) -> Iterator[StateDict]:
 def _read_index(index: Path) -> dict[str, str]:
     """The names in an index of shards: tensor -> file."""
     try:
-        shards = {str(tensor): str(shard) for tensor, shard in json.loads(index.read_bytes())["weight_map"].items()}
-    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        shards = {str(tensor): str(shard) for tensor, shard in read_json(index)["weight_map"].items()}
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise LocretError(f"{index} is no index of shards ({type(error).__name__}: {error}): fetch it again") from error
     for shard in shards.values():
         if Path(shard).name != shard:

@@ -42,6 +42,11 @@ def beginning_of_text(tokenizer: Any) -> list[int]:
     return leading if leading == [tokenizer.bos_token_id] else []
 
 
+def shared_beginning(one: Sequence[int], other: Sequence[int]) -> int:
+    """How many ids both begin with."""
+    return sum(1 for _ in takewhile(bool, map(eq, one, other)))
+
+
 def tokenise(
     tokenizer: Any, stretches: Sequence[Stretch], places: Sequence[int] = (), add_special_tokens: bool = False
 ) -> Tokens:
@@ -84,4 +89,4 @@ def _by_common_start(tokenizer: Any, text: str, places: Sequence[int], options: 
     """
     ids = list(tokenizer(text, **options)["input_ids"])
     starts = [list(tokenizer(text[:place], **options)["input_ids"]) if place else [] for place in places]
-    return Tokens(ids, [sum(1 for _ in takewhile(bool, map(eq, ids, start))) for start in starts])
+    return Tokens(ids, [shared_beginning(ids, start) for start in starts])

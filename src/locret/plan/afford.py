@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from locret.cache.budget import Budget
+from locret.cache.budget import LONGEST, Budget
 from locret.engine.methods import NEUTRAL, parse
 from locret.errors import LocretError
 from locret.models.loading import DTYPES, auto_dtype
@@ -16,7 +16,6 @@ from locret.plan.sizes import sizes_of
 from locret.plan.storages import DENSE, unit_bytes
 
 BITS = {8: "quant8", 4: "quant4", 2: "quant2"}  # storages that hold units in fewer bits
-LONGEST = 1 << 30  # tokens; a search has to end somewhere
 MakeBudget = Callable[[int], Budget]
 
 

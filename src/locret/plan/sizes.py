@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM
 
+from locret.errors import LocretError, first_line
 from locret.models.families import (
     Shapes,
     attention_modules,
@@ -104,9 +105,19 @@ def sizes_of(config: Any) -> Sizes:
 
 
 def empty_model(config: Any) -> Any:
-    """The model of a configuration on the meta device: its tensors have shapes but no memory."""
-    with torch.device("meta"):
-        return AutoModelForCausalLM.from_config(config)
+    """The model of a configuration on the meta device: its tensors have shapes but no memory.
+
+    Raises:
+        LocretError: transformers makes no model of it.
+    """
+    try:
+        with torch.device("meta"):
+            return AutoModelForCausalLM.from_config(config)
+    except Exception as error:  # transformers raises whatever its parts raise
+        raise LocretError(
+            f"no model can be made of this {text_config(config).model_type} configuration ({first_line(error)}): "
+            "check its fields, or fetch it again"
+        ) from error
 
 
 def _experts(text: Any) -> int:

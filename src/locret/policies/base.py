@@ -73,7 +73,7 @@ class Policy(Protocol):
     scores_after_pass: ClassVar[bool]
 
     def check(self, model: nn.Module) -> None:
-        """Called once for every cache: prepare for `model`, or raise LocretError if that cannot work."""
+        """Called once for every cache: raise LocretError if this cannot work with `model`."""
 
     def score(self, units: Units) -> Tensor:
         """Scores of all units, fp32: [batch, kv_heads, stored + new]. +inf pins a unit; NaN is refused."""
@@ -84,6 +84,15 @@ class Policy(Protocol):
 
         Shapes: scores, positions and result [batch, kv_heads, units].
         """
+        ...
+
+
+@runtime_checkable
+class HasWeights(Protocol):
+    """A policy with weights, which have to be where and how a model computes."""
+
+    def beside(self, model: nn.Module) -> Policy:
+        """The same policy for `model`. It shares what fits, and is not changed itself: other models may use it."""
         ...
 
 

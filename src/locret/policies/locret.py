@@ -28,13 +28,16 @@ class Locret:
     any_order: ClassVar[bool] = True
 
     def check(self, model: nn.Module) -> None:
-        """Refuse heads of another model; put each head where its layer is."""
+        """Refuse heads of another model."""
         if not isinstance(self.heads, RetainingHeads):
             raise LocretError(
                 f"heads is {self.heads!r}: give RetainingHeads.from_pretrained(...), the heads themselves"
             )
         self.heads.check_fits(model)
-        self.heads.place_beside(model)
+
+    def beside(self, model: nn.Module) -> Locret:
+        """With each head where its layer is."""
+        return Locret(self.heads.beside(model))
 
     def score(self, units: Units) -> Tensor:
         """Score the new units; the stored ones keep theirs.

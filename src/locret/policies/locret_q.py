@@ -63,8 +63,12 @@ class LocretQ:
         return replace(self, question=tokens)
 
     def check(self, model: nn.Module) -> None:
-        """Refuse heads of another model; put each head where its layer is."""
-        Locret(self.heads).check(model)
+        """Refuse heads of another model."""
+        self.heads.check_fits(model)
+
+    def beside(self, model: nn.Module) -> LocretQ:
+        """With each head where its layer is."""
+        return replace(self, heads=self.heads.beside(model))
 
     def score(self, units: Units) -> Tensor:
         """Score the new units; the stored ones keep theirs.

@@ -28,8 +28,9 @@ def select(scores: Tensor, size: int, protect: int = 0) -> Tensor:
 def keep_mask(scores: Tensor, size: int, protect: int = 0, positions: Tensor | None = None, recent: int = 0) -> Tensor:
     """Which `size` units to keep in every KV head.
 
-    The newest `protect` units are kept whatever their scores; the other places go to the highest scores. Among equal
-    scores the older unit wins: layer 0 gives equal tokens equal scores, so the order must be fixed.
+    The newest `protect` units are kept whatever their scores; the other places go to the highest scores. Among scores
+    that are equal bit for bit the older unit wins, so the order is fixed. (Layer 0 gives equal tokens equal scores but
+    for rounding, which depends on where in a pass they stand: of those any may win.)
 
     Args:
         scores: [batch, kv_heads, units], no NaN.

@@ -11,6 +11,9 @@ import hashlib
 import json
 import os
 import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -19,12 +22,24 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from locret.errors import LocretError
+from locret.files import write_text_whole, write_whole
 from locret.models.heads import RetainingHeads
+from locret.models.heads_io import CONFIG, WEIGHTS
+from locret.texts import read_json
+from locret.typed import from_object
 
 OPTIMIZER, STATE = "optimizer.safetensors", "state.json"
 PREFIX, UNFINISHED = "step-", ".unfinished-"
 KEPT = 2
 MOMENTS = ("exp_avg", "exp_avg_sq", "step")
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What stands beside the tensors of a checkpoint: its step, and the SHA-256 of every other file by name."""
+
+    step: int
+    sha256: Mapping[str, str]
 
 
 def save_checkpoint(folder: Path, heads: RetainingHeads, optimizer: torch.optim.Optimizer, step: int) -> Path:
@@ -39,10 +54,9 @@ def save_checkpoint(folder: Path, heads: RetainingHeads, optimizer: torch.optim.
         _sweep(folder)
         unfinished.mkdir(parents=True)
         heads.save_pretrained(unfinished)
-        save_file(_moments(heads, optimizer), unfinished / OPTIMIZER)
+        write_whole(unfinished / OPTIMIZER, partial(save_file, _moments(heads, optimizer)))
         digests = {path.name: _digest(path) for path in sorted(unfinished.iterdir())}
-        state = {"step": step, "sha256": digests}
-        (unfinished / STATE).write_text(json.dumps(state, indent=2) + "\n", encoding="utf-8")
+        write_text_whole(unfinished / STATE, json.dumps(asdict(State(step, digests)), indent=2) + "\n")
         _flush(unfinished)
         _discard(final)
         unfinished.rename(final)
@@ -83,10 +97,12 @@ def load_checkpoint(folder: Path, heads: RetainingHeads, optimizer: torch.optim.
 
 
 def _restore(path: Path, heads: RetainingHeads, optimizer: torch.optim.Optimizer) -> int:
-    state = json.loads((path / STATE).read_text(encoding="utf-8"))
-    if path.name != _name(state["step"]):
-        raise LocretError(f"{STATE} says step {state['step']}")
-    for name, digest in state["sha256"].items():
+    state = from_object(State, read_json(path / STATE))
+    if path.name != _name(state.step):
+        raise LocretError(f"{STATE} says step {state.step}")
+    if not {WEIGHTS, CONFIG, OPTIMIZER} <= state.sha256.keys():
+        raise LocretError(f"{STATE} does not know all files")
+    for name, digest in state.sha256.items():
         if _digest(path / name) != digest:
             raise LocretError(f"{name} is damaged")
     saved = RetainingHeads.from_pretrained(path)
@@ -99,8 +115,7 @@ def _restore(path: Path, heads: RetainingHeads, optimizer: torch.optim.Optimizer
             moment: moments[f"{name}.{moment}"].to("cpu" if moment == "step" else parameter.device)
             for moment in MOMENTS
         }
-    step: int = state["step"]
-    return step
+    return state.step
 
 
 def _moments(heads: RetainingHeads, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:

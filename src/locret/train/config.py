@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -9,6 +10,7 @@ from locret.errors import LocretError
 from locret.train.labels import get_objective
 
 PAPER_WARMUP = 2000
+MOST_SAMPLES = 1 << 16  # all of a step are held at once
 DTYPES = ("float32", "bfloat16")
 
 
@@ -51,11 +53,15 @@ class TrainConfig:
         get_objective(self.objective)
         for name, least in (("steps", 1), ("batch_size", 1), ("width", 1), ("max_length", 8)):
             _at_least(name, getattr(self, name), least)
+        if self.batch_size > MOST_SAMPLES:
+            raise LocretError(f"batch_size is {self.batch_size}: give at most {MOST_SAMPLES} samples a step")
         for name in ("lr", "clip"):
-            if not getattr(self, name) > 0:
-                raise LocretError(f"{name} is {getattr(self, name)}: give a number above 0")
-        for name in ("smoothness", "weight_decay", "seed"):
-            _at_least(name, getattr(self, name), 0)
+            if not 0 < getattr(self, name) < math.inf:
+                raise LocretError(f"{name} is {getattr(self, name)}: give a finite number above 0")
+        for name in ("smoothness", "weight_decay"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise LocretError(f"{name} is {getattr(self, name)}: give a finite number of at least 0")
+        _at_least("seed", self.seed, 0)
         if self.warmup is not None and not 0 <= self.warmup < self.steps:
             raise LocretError(
                 f"warmup is {self.warmup}: give 0 to {self.steps - 1}, less than the "
@@ -93,6 +99,6 @@ class TrainConfig:
         return {**asdict(self), "betas": list(self.betas), "warmup": self.warmup_steps}
 
 
-def _at_least(name: str, value: float, least: float) -> None:
+def _at_least(name: str, value: int, least: int) -> None:
     if value < least:
         raise LocretError(f"{name} is {value}: give at least {least}")

@@ -82,7 +82,7 @@ class Conversation:
             messages.append({"role": "user", "content": question})
             texts.append(rendered(tokenizer, messages, OTHERWISE))
             messages.append({"role": "assistant", "content": answer})
-            texts.append(rendered(tokenizer, messages, OTHERWISE, answering=False))
+            texts.append(rendered(tokenizer, messages, OTHERWISE, add_generation_prompt=False))
         if not all(longer.startswith(shorter) for shorter, longer in pairwise(texts)):
             raise LocretError(
                 "the tokenizer's chat template rewrites earlier turns, so that answers cannot be "

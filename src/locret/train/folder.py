@@ -9,19 +9,33 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from locret.errors import LocretError
-from locret.files import check_writable, write_text_whole
+from locret.files import append, check_writable, write_text_whole
 from locret.models.heads import RetainingHeads
+from locret.texts import parse_json, read_json
 from locret.train.checkpoint import PREFIX
 from locret.train.config import TrainConfig
 from locret.train.loop import StepReport
 from locret.train.records import Records
+from locret.typed import as_object, from_object, shown
 
 RUN, LOG, CHECKPOINTS = "run.json", "log.jsonl", "checkpoints"
+
+
+@dataclass(frozen=True, slots=True)
+class LogRow:
+    """A step in the loss curve: `loss` is `fit` and `smoothness` together, `recall` 0 to 1, `lr` the learning rate."""
+
+    step: int
+    loss: float
+    fit: float
+    smoothness: float
+    recall: float
+    lr: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +69,8 @@ class RunFolder:
         for key in sorted(before.keys() | identity.keys()):
             if before.get(key) != identity.get(key):
                 raise LocretError(
-                    f"cannot resume {self.path}: {key} was {_short(before.get(key))}, now it is "
-                    f"{_short(identity.get(key))}: give the same as before, or another --out"
+                    f"cannot resume {self.path}: {key} was {shown(before.get(key))}, now it is "
+                    f"{shown(identity.get(key))}: give the same as before, or another --out"
                 )
 
     def check_free(self, resume: bool) -> None:
@@ -82,43 +96,32 @@ class RunFolder:
 
     def _read_identity(self) -> dict[str, Any]:
         try:
-            identity: dict[str, Any] = json.loads((self.path / RUN).read_text(encoding="utf-8"))
-            return identity
-        except (OSError, ValueError) as error:
+            return as_object(read_json(self.path / RUN))
+        except LocretError as error:
             raise LocretError(f"{self.path / RUN} is damaged ({error}): choose another --out") from error
 
     def log(self, report: StepReport) -> None:
         """Add a step to the loss curve."""
-        row = {
-            "step": report.step,
-            "loss": report.measures.loss,
-            "fit": report.measures.fit,
-            "smoothness": report.measures.smoothness,
-            "recall": report.measures.recall,
-            "lr": report.lr,
-        }
-        try:
-            with (self.path / LOG).open("a", encoding="utf-8") as file:
-                file.write(json.dumps(row) + "\n")
-        except OSError as error:
-            raise LocretError(
-                f"cannot write {self.path / LOG}: {error.strerror}: free some space, then go on with --resume"
-            ) from error
+        measures = report.measures
+        row = LogRow(report.step, measures.loss, measures.fit, measures.smoothness, measures.recall, report.lr)
+        append(
+            self.path / LOG, json.dumps(asdict(row)) + "\n", sync=False
+        )  # a checkpoint is synced, the curve need not be
 
     def forget_after(self, step: int) -> None:
         """Drop from the loss curve what a resumed run will do again, and a half-written line."""
-        kept = [json.dumps(row) for row in self.rows() if row["step"] <= step]
+        kept = [json.dumps(asdict(row)) for row in self.rows() if row.step <= step]
         write_text_whole(self.path / LOG, "".join(f"{line}\n" for line in kept))
 
-    def rows(self) -> list[dict[str, Any]]:
+    def rows(self) -> list[LogRow]:
         """The loss curve, up to the first line that is not whole."""
-        rows: list[dict[str, Any]] = []
+        rows: list[LogRow] = []
         if not (self.path / LOG).exists():
             return rows
         for line in (self.path / LOG).read_text(encoding="utf-8", errors="replace").splitlines():
             try:
-                rows.append(json.loads(line))
-            except json.JSONDecodeError:
+                rows.append(from_object(LogRow, parse_json(line, LOG)))
+            except LocretError:
                 break
         return rows
 
@@ -134,8 +137,3 @@ def identity_of(config: TrainConfig, records: Records, heads: RetainingHeads) ->
         "model_heads": [backbone.q_heads, backbone.kv_heads, backbone.head_dim],
         "model_weights": list(backbone.fingerprint),
     }
-
-
-def _short(value: Any) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= 40 else f"{text[:36]}..."

@@ -10,6 +10,7 @@ import torch
 from accelerate import Accelerator
 
 from locret.errors import LocretError, first_line
+from locret.models.placement import find_device
 
 
 def make_accelerator(device: str = "auto") -> Accelerator:
@@ -22,8 +23,8 @@ def make_accelerator(device: str = "auto") -> Accelerator:
     Raises:
         LocretError: there is no such device here.
     """
+    wanted = None if device == "auto" else find_device(device)
     try:
-        wanted = None if device == "auto" else torch.device(device)
         if wanted is not None and wanted.index is not None and torch.cuda.is_available():
             torch.cuda.set_device(wanted)
         accelerator = Accelerator(cpu=device == "cpu")

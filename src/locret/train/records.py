@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import json
-import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from locret.errors import LocretError
+from locret.texts import as_text, lines_of, parse_foreign_json, parse_json
 from locret.train.contents import Content
 from locret.train.forms import recognise
 from locret.train.hub import fetch_dataset
-
-GZIP_MAGIC = b"\x1f\x8b"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,33 +70,26 @@ def _files(source: str | Path) -> list[Path]:
 
 def _record(place: str, text: str) -> Record:
     try:
-        return Record(place, recognise(json.loads(text)))
-    except (json.JSONDecodeError, LocretError) as error:
+        return Record(place, recognise(parse_foreign_json(text, "it")))
+    except LocretError as error:
         raise LocretError(f"{place}: bad training record: {error}") from error
 
 
 def _texts(path: Path) -> Iterator[tuple[str, str]]:
     """The place and the JSON of each record."""
-    try:
-        with path.open("rb") as file:
-            zipped = file.read(2) == GZIP_MAGIC
-        with gzip.open(path, "rt", encoding="utf-8") if zipped else path.open(encoding="utf-8") as lines:
-            for number, line in enumerate(lines, 1):
-                if number == 1 and line.lstrip().startswith("["):
-                    yield from _listed(path, line + lines.read())
-                elif line.strip():
-                    yield f"{path}:{number}", line
-    except (OSError, EOFError, zlib.error) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise LocretError(f"cannot read the training data {path}: {reason}") from error
-    except UnicodeDecodeError as error:
-        raise LocretError(f"{path} is not UTF-8 text: training data are JSON lines") from error
+    lines = lines_of(path)
+    for number, line in enumerate(lines, 1):
+        text = as_text(line, f"{path}:{number}")
+        if number == 1 and text.lstrip().startswith("["):
+            yield from _listed(path, as_text(line + b"".join(lines), str(path)))
+        elif text.strip():
+            yield f"{path}:{number}", text
 
 
 def _listed(path: Path, text: str) -> Iterator[tuple[str, str]]:
     try:
-        records: list[Any] = json.loads(text)
-    except json.JSONDecodeError as error:
+        records: list[Any] = parse_json(text, "it")
+    except LocretError as error:
         raise LocretError(f"{path} is neither JSON lines nor one JSON list: {error}") from error
     for number, record in enumerate(records, 1):
         yield f"{path}, record {number}", json.dumps(record)

@@ -6,6 +6,7 @@ import hashlib
 import math
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from accelerate import Accelerator
 from torch import nn
 
 from locret.errors import LocretError
+from locret.folders import alone_in
 from locret.models.families import text_config
 from locret.models.fingerprint import fingerprint_of
 from locret.models.heads import RetainingHeads
@@ -84,7 +86,8 @@ def train_heads(
         watch: who is told of the progress.
 
     Raises:
-        LocretError: the folder is in use, the resumed run was another one, bad data, a full disk.
+        LocretError: the folder is in use, also by another process, the resumed run was another one, bad data, a full
+            disk.
     """
     began, watch, folder = time.monotonic(), watch or Watch(), RunFolder(Path(out))
     given, config = config, _within_window(config, model)
@@ -102,30 +105,32 @@ def train_heads(
         accelerator=accelerator,
         optimizer=make_optimizer(heads, config),
     )
-    if accelerator.is_main_process:
-        folder.claim(identity_of(config, records, heads) | {"start": _digest(start)}, resume)
-    accelerator.wait_for_everyone()
-    for text in [*_cut(given, config), *config.notices]:
-        watch.notice(text)
-    trainer.step = load_checkpoint(folder.checkpoints, heads, trainer.optimizer) or 0
-    _check_same_step(trainer.step, folder, accelerator)
-    if accelerator.is_main_process:
-        folder.forget_after(trainer.step)
     trainer.check_records()
-    for report in trainer.run():
+    identity = identity_of(config, records, heads) | {"start": _digest(start)}
+    with alone_in(folder.path) if accelerator.is_main_process else nullcontext():
         if accelerator.is_main_process:
-            folder.log(report)
-            if report.step % save_every == 0 or report.step == config.steps:
-                save_checkpoint(folder.checkpoints, heads, trainer.optimizer, report.step)
-        watch.step(report)
-    if accelerator.is_main_process:
-        heads.save_pretrained(folder.path)
-    accelerator.wait_for_everyone()
+            folder.claim(identity, resume)
+        accelerator.wait_for_everyone()
+        for text in [*_cut(given, config), *config.notices]:
+            watch.notice(text)
+        trainer.step = load_checkpoint(folder.checkpoints, heads, trainer.optimizer) or 0
+        _check_same_step(trainer.step, folder, accelerator)
+        if accelerator.is_main_process:
+            folder.forget_after(trainer.step)
+        for report in trainer.run():
+            if accelerator.is_main_process:
+                folder.log(report)
+                if report.step % save_every == 0 or report.step == config.steps:
+                    save_checkpoint(folder.checkpoints, heads, trainer.optimizer, report.step)
+            watch.step(report)
+        if accelerator.is_main_process:
+            heads.save_pretrained(folder.path)
+        accelerator.wait_for_everyone()
     last = folder.rows()[-AVERAGED:]
     return Summary(
         steps=trainer.step,
-        loss=_mean(last, "loss"),
-        recall=_mean(last, "recall"),
+        loss=_mean([row.loss for row in last]),
+        recall=_mean([row.recall for row in last]),
         seconds=time.monotonic() - began,
         out=str(folder.path),
     )
@@ -167,8 +172,8 @@ def _check_same_step(step: int, folder: RunFolder, accelerator: Accelerator) -> 
         )
 
 
-def _mean(rows: list[dict[str, Any]], key: str) -> float:
-    return sum(row[key] for row in rows) / len(rows) if rows else math.nan
+def _mean(figures: list[float]) -> float:
+    return sum(figures) / len(figures) if figures else math.nan
 
 
 def _digest(heads: RetainingHeads | None) -> str | None:

@@ -129,3 +129,10 @@ def test_no_predictions() -> None:
 @pytest.mark.parametrize("value", ["two", ["two"], ["two", "B"]])
 def test_choices_in_every_form(value: Any) -> None:
     assert labels.choice(value, ["one", "two", "three", "four"]) == ["two", "B"]
+
+
+@pytest.mark.parametrize("convert", [labels.text, labels.texts, labels.number, labels.numbers])
+@pytest.mark.parametrize("value", [float("inf"), float("nan"), [float("-inf")]])
+def test_right_answers_that_are_no_numbers_are_refused(convert: Any, value: object) -> None:
+    with pytest.raises(ValueError, match="give a number that is finite"):
+        convert(value)

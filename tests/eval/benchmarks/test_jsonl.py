@@ -29,7 +29,7 @@ def test_gzip_is_seen_whatever_the_name(tmp_path: Path) -> None:
     [
         (b'{"a": 1}\n{"a"\n', "line 2 is not JSON: Expecting"),
         (b"[1, 2]\n", r"line 1 is no JSON object: \[1, 2\]"),
-        (b"\xff\xfe\n", "is not UTF-8 text"),
+        (b"\xff\xfe\n", "line 1 is UTF-16, not UTF-8"),
         (gzip.compress(b'{"a": 1}\n' * 9, mtime=0)[:-9], "cannot read"),
     ],
 )

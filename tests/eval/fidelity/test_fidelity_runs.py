@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -138,8 +139,14 @@ def test_tables_show_the_figures() -> None:
 
 def test_kvpress_folders_hold_the_continuations(tmp_path: Path) -> None:
     made = reader("random")
-    rows = run_grid(made, grid("text", samples=1), SUBJECT, ResultFile(tmp_path / "run"))
+    rows = run_grid(made, grid("text"), SUBJECT, ResultFile(tmp_path / "run"))
     [folder] = write_kvpress(tmp_path / "out", rows, made.quizzes, tmp_path / "run")
+    with (folder / "predictions.csv").open(encoding="utf-8", newline="") as file:
+        texts = [(line["context"], line["answer"]) for line in csv.DictReader(file)]
+    passages = [build_passage(made.tokenizer, FILLER, 1600, index) for index in range(2)]
+    for passage, text in zip(passages, texts, strict=True):
+        parts = (passage.ids, passage.continuations["text"].targets)
+        assert text == tuple(made.tokenizer.decode(ids) for ids in parts)
     assert json.loads((folder / "metrics.json").read_text()) == {"text": {"score": rows[0].measures.score}}
 
 

@@ -8,11 +8,11 @@ import pytest
 from locret.errors import LocretError
 from locret.eval.benchmarks.base import Example
 from locret.eval.benchmarks.jsonl import write_jsonl
+from locret.eval.frame import frame_of
 from locret.eval.haystack import plain_ids
 from locret.eval.planning import plan
 from locret.eval.quizzes.contract import Passage, Quiz
 from locret.eval.quizzes.examples import ExampleQuiz, depth_of
-from locret.eval.quizzes.frame import frame_of
 from locret.eval.quizzes.names import benchmark_task
 from tests.eval.models import byte_tokenizer
 from tests.eval.oracle import CONFIG, TOKENIZER, Oracle, Told, grid, one_cell, quizzes, texts
@@ -129,7 +129,11 @@ def test_prompts_in_a_chat(coursera: Path) -> None:
 
 @pytest.mark.parametrize(
     ("template", "message"),
-    [(None, "--chat needs a tokenizer with a chat template"), ("Hello.", "does not repeat a message as it is")],
+    [
+        (None, "--chat needs a tokenizer with a chat template"),
+        ("Hello.", "does not repeat a message as it is"),
+        ("{{ raise_exception('no users') }}", r"the chat template refuses the message \(no users\)"),
+    ],
 )
 def test_tokenizers_that_cannot_chat(template: str | None, message: str) -> None:
     tokenizer = byte_tokenizer(begins=True)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from locret.errors import LocretError
-from locret.eval.ruler import Recipe, Sources, list_ruler_tasks, records, write_records
+from locret.eval.ruler import Recipe, Sources, get_ruler_task, list_ruler_tasks, records, write_records
 from locret.eval.ruler.niah import Niah
 from locret.eval.ruler.sources import fetch
 
@@ -73,10 +73,10 @@ def test_questions_in_another_form(task: str, data: str, tokenizer: Any, tmp_pat
 @pytest.mark.parametrize(
     ("name", "data", "message"),
     [
-        ("a.json", b"{", "as JSON"),
-        ("a.json.gz", b"plain", "as JSON"),
-        ("a.json.gz", gzip.compress(b"[]", mtime=0)[:-9], "as JSON"),
-        ("a.json", b"\xff\xfe\x00", "as JSON"),
+        ("a.json", b"{", "is not JSON"),
+        ("a.json.gz", b"plain", "is not JSON"),
+        ("a.json.gz", gzip.compress(b"[]", mtime=0)[:-9], "damaged .gz file"),
+        ("a.json", b"\xff\xfe\x00", "is UTF-16"),
     ],
 )
 def test_files_that_are_no_json(name: str, data: bytes, message: str, tokenizer: Any, tmp_path: Path) -> None:
@@ -109,3 +109,27 @@ def test_the_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         fetch("hf://datasets/owner/none/dev.json")
     with pytest.raises(LocretError, match="names no file of a data set"):
         fetch("hf://datasets/owner/squad")
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        {"data": [{"paragraphs": [{"context": 5, "qas": []}]}]},
+        {"data": [{"paragraphs": [{"context": "a", "qas": [{"question": None, "answers": [{"text": "b"}]}]}]}]},
+        {"data": [{"paragraphs": [{"context": "a", "qas": [{"question": "a", "answers": [{"text": 5}]}]}]}]},
+        {"data": None},
+        [],
+    ],
+)
+def test_questions_whose_parts_are_no_texts_are_refused(data: object, tokenizer: Any, tmp_path: Path) -> None:
+    path = tmp_path / "squad.json"
+    path.write_text(json.dumps(data))
+    with pytest.raises(LocretError, match=r"squad\.json is not SQuAD v2's dev set in its own format"):
+        list(records(Recipe("qa_1", 1024, 1, sources=Sources(questions=str(path))), tokenizer))
+
+
+def test_the_beginning_of_an_answer_has_to_be_text(tmp_path: Path) -> None:
+    path = tmp_path / "vt.jsonl"
+    path.write_text(json.dumps({"input": "a", "outputs": ["b"], "answer_prefix": 5}))
+    with pytest.raises(LocretError, match=r"vt\.jsonl, line 1 has 5 in 'answer_prefix': give text"):
+        list(get_ruler_task("vt").load(path))

@@ -6,6 +6,7 @@ and ours) take; anything else is a ValueError that says what is allowed.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -59,6 +60,8 @@ def _first(value: Any) -> Any:
 def _plain(value: Any) -> str | int | float:
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         raise TypeError("give text or a number, or a list of them")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError("give a number that is finite")
     return value
 
 

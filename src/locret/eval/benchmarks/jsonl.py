@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import gzip
 import json
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from locret.errors import LocretError
-from locret.files import write_whole
-
-GZIP_MAGIC = b"\x1f\x8b"
+from locret.files import as_bytes, write_whole
+from locret.texts import as_text, lines_of, parse_foreign_json
 
 Damaged = Callable[[LocretError], None]  # told what is wrong with a line; it may raise that
 
@@ -68,24 +66,16 @@ def read_jsonl(path: Path, damaged: Damaged = stop) -> Iterator[Record]:
     Raises:
         LocretError: the file cannot be read, or a line is no JSON object (with its number).
     """
-    try:
-        with path.open("rb") as file:
-            zipped = file.read(2) == GZIP_MAGIC
-        with gzip.open(path, "rt", encoding="utf-8") if zipped else path.open(encoding="utf-8") as lines:
-            for number, line in enumerate(lines, start=1):
-                if not line.strip():
-                    continue
-                try:
-                    record = _record(f"{path}, line {number}", line)
-                except LocretError as error:
-                    damaged(error)
-                else:
-                    yield record
-    except (OSError, EOFError, zlib.error) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise LocretError(f"cannot read {path}: {reason}: give a file of JSON lines, plain or .gz") from error
-    except UnicodeDecodeError as error:
-        raise LocretError(f"{path} is not UTF-8 text: give a file of JSON lines, plain or .gz") from error
+    for number, line in enumerate(lines_of(path), start=1):
+        place = f"{path}, line {number}"
+        try:
+            text = as_text(line, place)
+            record = _record(place, text) if text.strip() else None
+        except LocretError as error:
+            damaged(error)
+        else:
+            if record is not None:
+                yield record
 
 
 def write_jsonl(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
@@ -93,18 +83,13 @@ def write_jsonl(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
 
     The same objects make the same bytes, so that files can be compared.
     """
-    text = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records).encode()
+    text = as_bytes("".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records))
     data = gzip.compress(text, mtime=0) if path.suffix == ".gz" else text
     write_whole(path, lambda temporary: temporary.write_bytes(data))
 
 
 def _record(place: str, line: str) -> Record:
-    try:
-        fields = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise LocretError(f"{place} is not JSON: {error.msg} at column {error.colno}") from error
-    except (ValueError, RecursionError) as error:  # a number of thousands of digits, a thousand brackets
-        raise LocretError(f"{place} cannot be read as JSON: {error}") from error
+    fields = parse_foreign_json(line, place)
     if not isinstance(fields, dict):
         raise LocretError(f"{place} is no JSON object: {_short(fields)}")
     return Record(place, fields)

@@ -6,13 +6,13 @@ import random
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import takewhile
 from typing import Any
 
 from locret.errors import LocretError
+from locret.eval.frame import Turns
 from locret.eval.haystack import plain_ids, said_ids, text_ids
 from locret.eval.needles import Needle
-from locret.eval.quizzes.frame import Turns
+from locret.models.tokens import shared_beginning
 
 FACTS, REPEAT, TEXT = NAMES = ("facts", "repeat", "text")
 TEXT_TOKENS = 64  # measured, of a text that goes on
@@ -80,15 +80,10 @@ def _answer(
 ) -> Iterator[tuple[int, bool]]:
     """An answer, tokenised at once, with whether its tokens are of the value; `limit` tokens of that at most."""
     whole = text_ids(tokenizer, before + value + after)
-    begin = _shared(whole, text_ids(tokenizer, before))
-    end = max(_shared(whole, text_ids(tokenizer, before + value)), begin + 1)
+    begin = shared_beginning(whole, text_ids(tokenizer, before))
+    end = max(shared_beginning(whole, text_ids(tokenizer, before + value)), begin + 1)
     stop = len(whole) if limit is None else begin + limit
     return ((token, begin <= at < end) for at, token in enumerate(whole[:stop]))
-
-
-def _shared(one: Sequence[int], other: Sequence[int]) -> int:
-    """How many tokens both begin with."""
-    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))
 
 
 def _passage(document: str, avoided: Sequence[str], rng: random.Random) -> tuple[str, str]:

@@ -11,9 +11,9 @@ from typing import Any
 from locret.errors import LocretError
 from locret.eval.fidelity.continuations import NAMES, TEXT_TOKENS, Continuation, answered, going_on, repeated
 from locret.eval.fidelity.facts import FACTS, draw_facts
+from locret.eval.frame import turns_of
 from locret.eval.haystack import EncodedFiller, Filler, insert, plain_ids
 from locret.eval.needles import Needle
-from locret.eval.quizzes.frame import turns_of
 
 PIECE = 32  # tokens a piece of a filler seldom exceeds; a document may begin so much later than its place does
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -17,6 +17,7 @@ from locret.cache.budget import Budget
 from locret.engine import Engine
 from locret.eval.fidelity.continuations import Continuation
 from locret.eval.fidelity.distance import measured_logits
+from locret.files import write_whole
 from locret.policies import get_policy
 
 
@@ -49,7 +50,7 @@ class References:
             budget: how it is read, but nothing is evicted and positions are true.
 
         Raises:
-            LocretError: the document does not fit the model's window.
+            LocretError: the document does not fit the model's window, or its rows not on the disk.
         """
         if block != self._block:
             for old in self._folder.glob("*.npy"):
@@ -62,7 +63,7 @@ class References:
         budget = replace(budget, positions="true", decode_budget=None)
         engine = Engine(self.model, self.tokenizer, policy=get_policy("full"), budget=budget)
         rows = measured_logits(engine.score_pieces(engine.prefill(ids), forced.ids), forced)
-        np.save(path, rows.numpy())
+        write_whole(path, partial(_save, rows))
         self.seconds += time.perf_counter() - began
         return rows
 
@@ -73,3 +74,8 @@ class References:
     @property
     def _folder(self) -> Path:
         return Path(self._held.name)
+
+
+def _save(rows: Tensor, path: Path) -> None:
+    with path.open("wb") as file:  # given a name, numpy would add an ending to it
+        np.save(file, rows.numpy())

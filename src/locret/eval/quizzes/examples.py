@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import takewhile
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,7 @@ from locret.eval.haystack import text_ids
 from locret.eval.judging import columns_of
 from locret.eval.quizzes.contract import Asked, Passage, Question, Texts
 from locret.eval.ruler.tasks import list_ruler_tasks
+from locret.models.tokens import shared_beginning
 
 ONE_NEEDLE = ("niah_single", "niah_multikey")
 HIDDEN = {"passkey", "number_string", "kv_retrieval"} | {
@@ -66,8 +66,7 @@ class ExampleQuiz:
     def _tokens_of(self, asked: str, ids: Sequence[int]) -> int:
         """How many of `ids` are the frame's head and `asked`; a token that holds more than that is not counted."""
         expected = (*self.frame.head, *text_ids(self.tokenizer, asked))
-        same = takewhile(lambda pair: pair[0] == pair[1], zip(expected, ids, strict=False))
-        return sum(1 for _ in same)
+        return shared_beginning(expected, ids)
 
     def _passage(self, number: int, examples: Sequence[Example]) -> Passage:
         asked = [question_ids(self.tokenizer, example, self.frame) for example in examples]

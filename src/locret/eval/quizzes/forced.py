@@ -35,12 +35,14 @@ class ForcedQuiz:
 
     def passages(self) -> Iterator[Passage]:
         """Documents of exactly the cell's length; what stands in front of them is not counted."""
+        return map(self._passage, range(self.cell.samples))
+
+    def _passage(self, number: int) -> Passage:
         cell = self.cell
-        for number in range(cell.samples):
-            index = cell.seed * cell.samples + number
-            made = build_passage(self.tokenizer, self.filler, cell.length, index, cell.chat, wanted=(cell.task,))
-            continuation = made.continuations[cell.task]
-            yield Passage(number, made.ids, (Question(str(number), continuation.ids, continuation),))
+        index = cell.seed * cell.samples + number
+        made = build_passage(self.tokenizer, self.filler, cell.length, index, cell.chat, wanted=(cell.task,))
+        continuation = made.continuations[cell.task]
+        return Passage(number, made.ids, (Question(str(number), continuation.ids, continuation),))
 
     def line(self, question: Question, asked: Asked) -> dict[str, Any]:
         """Force the continuation; the line has the means over its measured tokens, and the tokens that were put first.
@@ -63,7 +65,7 @@ class ForcedQuiz:
     def texts(self, question: Question) -> Texts:
         """The continuation in words; what stands before its first measured token counts as the question."""
         continuation = question.item
-        [passage] = (one for one in self.passages() if str(one.document) == question.uid)
+        passage = self._passage(int(question.uid))
         begin = continuation.measured.index(True)
         asked = self.tokenizer.decode(continuation.ids[:begin])
         return Texts(self.tokenizer.decode(passage.ids), asked, "", self.tokenizer.decode(continuation.targets))

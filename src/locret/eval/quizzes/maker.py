@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from locret.eval.frame import frame_of
 from locret.eval.grid import Cell
 from locret.eval.haystack import Filler
 from locret.eval.quizzes import origins
@@ -13,7 +14,6 @@ from locret.eval.quizzes.data import Data
 from locret.eval.quizzes.examples import ExampleQuiz
 from locret.eval.quizzes.files import Files
 from locret.eval.quizzes.forced import ForcedQuiz
-from locret.eval.quizzes.frame import frame_of
 from locret.eval.quizzes.names import Kind, benchmark_task, kind_of
 from locret.eval.quizzes.origins import Documents
 from locret.eval.quizzes.templates import TemplateQuiz

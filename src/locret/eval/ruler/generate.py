@@ -10,6 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from locret.cache.budget import LONGEST
 from locret.errors import LocretError
 from locret.eval.haystack import text_ids
 from locret.eval.ruler.contract import Draft, Drafter, Setup
@@ -42,8 +43,8 @@ class Recipe:
     def __post_init__(self) -> None:
         get_ruler_task(self.task)
         for what in ("length", "samples"):
-            if getattr(self, what) < 1:
-                raise LocretError(f"{what} is {getattr(self, what)}: give at least 1")
+            if not 1 <= getattr(self, what) <= LONGEST:
+                raise LocretError(f"{what} is {getattr(self, what)}: give at least 1, at most {LONGEST}")
 
 
 @dataclass(frozen=True, slots=True)

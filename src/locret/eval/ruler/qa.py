@@ -10,7 +10,7 @@ from typing import Any
 from locret.errors import LocretError
 from locret.eval.ruler.contract import Drafter, Setup
 from locret.eval.ruler.questions import Library, Question
-from locret.eval.ruler.sources import fetch, read_json
+from locret.eval.ruler.sources import fetch, read_foreign_json
 from locret.eval.ruler.wording import Prompt, Wording
 
 DOCUMENT_TOKENS = 4  # "Document 1:" and a line end have as many under any tokenizer
@@ -71,7 +71,7 @@ class QuestionAnswering:
                 f"{setup.task} needs the file of {self.title}, which does not ship with locret: get {self.address} "
                 "and give it as the questions"
             )
-        data = read_json(fetch(name))
+        data = read_foreign_json(fetch(name))
         try:
             return self.read(data)
         except (KeyError, TypeError, ValueError, AttributeError) as error:

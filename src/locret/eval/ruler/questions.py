@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from locret.typed import shown
+
 
 @dataclass(frozen=True, slots=True)
 class Question:
@@ -34,7 +36,7 @@ class Library:
 
 def read_squad(data: Any) -> Library:
     """SQuAD v2: questions that have an answer; a document is a paragraph."""
-    numbers = _number(paragraph["context"] for article in data["data"] for paragraph in article["paragraphs"])
+    numbers = _number(_text(paragraph["context"]) for article in data["data"] for paragraph in article["paragraphs"])
     questions = []
     for article in data["data"]:
         of_article = dict.fromkeys(numbers[paragraph["context"]] for paragraph in article["paragraphs"])
@@ -42,7 +44,9 @@ def read_squad(data: Any) -> Library:
             own = numbers[paragraph["context"]]
             related = tuple(number for number in of_article if number != own)
             questions += [
-                Question(entry["question"], tuple(answer["text"] for answer in entry["answers"]), (own,), related)
+                Question(
+                    _text(entry["question"]), _texts(answer["text"] for answer in entry["answers"]), (own,), related
+                )
                 for entry in paragraph["qas"]
                 if not entry.get("is_impossible", False) and entry["answers"]
             ]
@@ -54,10 +58,22 @@ def read_hotpot(data: Any) -> Library:
     paragraphs = [[f"{title}\n{''.join(sentences)}" for title, sentences in entry["context"]] for entry in data]
     numbers = _number(text for texts in paragraphs for text in texts)
     questions = [
-        Question(entry["question"], (entry["answer"],), tuple(dict.fromkeys(numbers[text] for text in texts)))
+        Question(
+            _text(entry["question"]), (_text(entry["answer"]),), tuple(dict.fromkeys(numbers[text] for text in texts))
+        )
         for entry, texts in zip(data, paragraphs, strict=True)
     ]
     return Library(tuple(numbers), tuple(questions))
+
+
+def _texts(values: Iterable[Any]) -> tuple[str, ...]:
+    return tuple(map(_text, values))
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{shown(value)} is no text")
+    return value
 
 
 def _number(texts: Iterable[str]) -> dict[str, int]:

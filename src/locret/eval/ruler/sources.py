@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import functools
-import gzip
 import importlib.resources
-import json
 import random
 import uuid
-import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +15,7 @@ from huggingface_hub import hf_hub_download
 
 from locret.errors import LocretError
 from locret.eval.haystack import Filler
+from locret.texts import parse_foreign_json, read_text
 
 NOISE = "The grass is green. The sky is blue. The sun is yellow. Here we go. There and back again."
 HUB = "hf://datasets/"
@@ -68,17 +66,13 @@ def fetch(name: str) -> Path:
         ) from error
 
 
-def read_json(path: Path) -> Any:
-    """The JSON of a file, plain or .gz.
+def read_foreign_json(path: Path) -> Any:
+    """The JSON of a file, plain or gzipped.
 
     Raises:
-        LocretError: it cannot be read, or is no JSON.
+        LocretError: it cannot be read, is no JSON, or its text holds what is no character.
     """
-    try:
-        raw = path.read_bytes()
-        return json.loads(gzip.decompress(raw) if path.suffix == ".gz" else raw)
-    except (OSError, EOFError, zlib.error, ValueError) as error:
-        raise LocretError(f"cannot read {path} as JSON: {error}") from error
+    return parse_foreign_json(read_text(path), str(path))
 
 
 @functools.cache
@@ -120,6 +114,6 @@ def _filler(path: Path) -> Filler:
     if ".json" not in path.suffixes:
         return Filler.from_file(path)
     try:
-        return Filler(read_json(path)["text"])
+        return Filler(read_foreign_json(path)["text"])
     except (KeyError, TypeError, AttributeError) as error:
         raise LocretError(f"{path} needs a JSON object with a 'text' field") from error

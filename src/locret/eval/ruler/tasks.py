@@ -60,7 +60,7 @@ class RulerTask:
             document=document,
             question=question,
             label=record.texts("outputs"),
-            answer_prefix=record.fields.get("answer_prefix", ""),
+            answer_prefix=record.text("answer_prefix") if "answer_prefix" in record.fields else "",
             extra={"index": index, "length": record.fields.get("length", 0)},
         )
 

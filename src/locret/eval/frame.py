@@ -18,15 +18,12 @@ def frame_of(tokenizer: Any, chat: bool) -> Frame:
     """The frame of all prompts of a cell.
 
     Raises:
-        LocretError: a chat is wanted and the tokenizer has no template, or one that cannot be cut open.
+        LocretError: a chat is wanted and the tokenizer has no template, or one that refuses it or cannot be cut open.
     """
     if not chat:
         return plain_frame(tokenizer)
-    if not getattr(tokenizer, "chat_template", None):
-        raise LocretError("--chat needs a tokenizer with a chat template and this model's has none: leave out --chat")
     message = {"role": "user", "content": MARK}
-    text = rendered(tokenizer, [message], WITHOUT)
-    head, mark, tail = text.partition(MARK)
+    head, mark, tail = rendered(tokenizer, [message], WITHOUT).partition(MARK)
     if not mark:
         raise LocretError("the tokenizer's chat template does not repeat a message as it is: leave out --chat")
     return Frame(tuple(plain_ids(tokenizer, head)), tail)
@@ -62,7 +59,7 @@ def turns_of(tokenizer: Any, chat: bool) -> Turns:
     """The turns of a conversation: of the tokenizer's chat template, or of plain questions and answers.
 
     Raises:
-        LocretError: a chat is wanted and the tokenizer has no template, or one that cannot be cut open.
+        LocretError: a chat is wanted and the tokenizer has no template, or one that refuses it or cannot be cut open.
     """
     frame = frame_of(tokenizer, chat)
     if not chat:
