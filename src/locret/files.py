@@ -172,7 +172,7 @@ def _temporary_beside(place: Path) -> IO[bytes]:
 
 
 def _still_locked(path: Path, file: IO[bytes]) -> IO[bytes]:
-    """The file at `path`, locked and with the rights of `file`: a writer (safetensors) may have replaced one by it."""
+    """The file at `path`, locked and with the rights of `file`, which a writer (safetensors) may replace by it."""
     if is_there(path, file):
         return file
     with file:

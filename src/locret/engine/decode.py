@@ -14,13 +14,21 @@ from locret.cache.budget_cache import BudgetCache
 from locret.engine.detokenize import Detokenizer
 from locret.engine.sampling import Sampling
 from locret.errors import LocretError
+from locret.values import check_whole
 
 
 def stop_tokens(model: Any, tokenizer: Any) -> frozenset[int]:
-    """End-of-sequence tokens of the model's generation configuration and of the tokenizer."""
+    """End-of-sequence tokens of the model's generation configuration and of the tokenizer.
+
+    Raises:
+        LocretError: the configuration names something that is no token id.
+    """
     configured = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
     ids = configured if isinstance(configured, list) else [configured]
-    return frozenset(i for i in (*ids, getattr(tokenizer, "eos_token_id", None)) if i is not None)
+    ends = [end for end in (*ids, getattr(tokenizer, "eos_token_id", None)) if end is not None]
+    for end in ends:
+        check_whole("eos_token_id of the model's generation configuration", end, -1)  # some say -1 for none
+    return frozenset(ends)
 
 
 def stop_strings(stop: str | Sequence[str] | None) -> tuple[str, ...]:
