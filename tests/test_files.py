@@ -29,6 +29,12 @@ def full(path: Path) -> None:
     raise OSError(28, "No space left on device")
 
 
+def replaced(path: Path) -> None:
+    """As some libraries write: to another file, which they rename."""
+    path.with_suffix(".part").write_text("new")
+    path.with_suffix(".part").rename(path)
+
+
 def test_a_link_stays_one_and_its_end_is_written(tmp_path: Path) -> None:
     (tmp_path / "real").write_text("old")
     (tmp_path / "link").symlink_to("real")
@@ -82,11 +88,16 @@ def test_long_names_have_room(tmp_path: Path) -> None:
 
 def test_a_full_disk_leaves_everything_as_it_was(tmp_path: Path) -> None:
     (tmp_path / "a").write_text("old")
-    for files in ({tmp_path / "a": full}, {tmp_path / "a": lambda path: None, tmp_path / "new" / "b": full}):
+    for files in ({tmp_path / "a": full}, {tmp_path / "a": replaced, tmp_path / "new" / "b": full}):
         with pytest.raises(LocretError, match=r"could not write .*: No space left on device: free some space"):
             write_together(files)
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
     assert (tmp_path / "a").read_text() == "old"
+
+
+def test_files_that_belong_together_come_together_however_they_are_written(tmp_path: Path) -> None:
+    write_together({tmp_path / "a": replaced, tmp_path / "b": replaced})
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"a": "new", "b": "new"}
 
 
 def test_a_text_is_appended_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

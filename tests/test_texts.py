@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import gzip
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ MARK = b"\xef\xbb\xbf"
 TRAINING = {"prompt": "What is it? \u2028 \x85", "answer": "caf\u00e9 \U0001f600"}
 
 
-@pytest.mark.parametrize("data", [b"a\nb", MARK + b"a\nb", b"a\r\nb", gzip.compress(MARK + b"a\r\nb")])
+@pytest.mark.parametrize("data", [b"a\nb", MARK + b"a\nb", b"a\r\nb", gzip.compress(MARK + b"a\r\nb", mtime=0)])
 def test_the_same_text_however_it_was_saved(tmp_path: Path, data: bytes) -> None:
     (tmp_path / "text").write_bytes(data)
     assert read_text(tmp_path / "text") == "a\nb"
@@ -69,11 +70,13 @@ def test_separators_inside_a_text_part_no_lines(tmp_path: Path) -> None:
         (b'{"prompt": "a \\ud83d b", "answer": "b"}', r"(:|line )2.* holds U\+D83D, half of a character"),
     ],
 )
-def test_a_line_that_is_not_text_is_named(tmp_path: Path, read: object, line: bytes, message: str) -> None:
+def test_a_line_that_is_not_text_is_named(
+    tmp_path: Path, read: Callable[[Path], object], line: bytes, message: str
+) -> None:
     path = tmp_path / "x.jsonl"
     path.write_bytes(json.dumps(TRAINING).encode() + b"\n" + line + b"\n")
     with pytest.raises(LocretError, match=message):
-        read(path)  # type: ignore[operator]
+        read(path)
 
 
 def test_lines_that_are_not_text_can_be_left_out_as_other_damaged_ones(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Files that are either whole or not there: everything is written beside its place and renamed into it.
+"""Files that are either whole or not there: each is filled in a folder beside its place, and renamed into it.
 
 A symbolic link stays one: what it points to is written. Folders, devices and pipes are refused, as a rename would
 replace them. What a killed process has left beside a place goes when something is written there next.
@@ -7,24 +7,22 @@ replace them. What a killed process has left beside a place goes when something 
 from __future__ import annotations
 
 import os
-import secrets
+import shutil
 import stat
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
 from safetensors import SafetensorError
 
 from locret.errors import LocretError
-from locret.folders import make_folder, remove_empty
-from locret.locks import is_there, take
+from locret.folders import make_folder, own_folder, remove_abandoned, remove_empty
 
-PREFIX = ".locret-"  # of files that are being written
+PREFIX = ".locret-"  # of folders in which files are filled
 
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
-    """Let `write` fill a temporary file next to `path`, then rename it into place.
+    """Let `write` fill a file of the same name in a folder next to `path`, then rename it into place.
 
     Raises:
         LocretError: the folder cannot be written, the disk is full, or something other than a file is at `path`; what
@@ -54,37 +52,36 @@ def write_together(files: Mapping[Path, Callable[[Path], object]]) -> None:
     A kill between two renames leaves new files beside old ones: what reads them must be able to tell.
 
     Args:
-        files: path -> what fills a temporary file beside it; they are renamed in this order.
+        files: path -> what fills a file beside it; they are renamed in this order.
 
     Raises:
         LocretError: as `write_whole`; no path has changed, and no folder was made.
     """
-    temporaries: dict[Path, IO[bytes]] = {}  # place -> the open file, locked
+    temporaries: dict[Path, Path] = {}  # where a file will be -> where it is filled, in a folder of its own
+    own: list[tuple[Path, IO[bytes]]] = []  # these folders, and their locks
     made: list[Path] = []  # folders, innermost first
     path, written = Path(), False
     try:
         for path, write in files.items():
             place = place_of(path)
             made = make_folder(place.parent) + made
-            if place.parent not in {other.parent for other in temporaries}:
-                _sweep(place.parent)
-            temporaries[place] = _temporary_beside(place)
-            temporary = Path(temporaries[place].name)
-            write(temporary)
-            temporaries[place] = _still_locked(temporary, temporaries[place])
-            with temporary.open("rb+") as filled:
-                os.fsync(filled.fileno())
-        for place, file in temporaries.items():
-            if os.name == "nt":  # which renames no open file
-                file.close()
-            Path(file.name).replace(place)
+            remove_abandoned(place.parent, PREFIX)
+            own.append(own_folder(place.parent, PREFIX))
+            temporaries[place] = own[-1][0] / place.name
+            write(temporaries[place])
+            if place.exists():
+                temporaries[place].chmod(stat.S_IMODE(place.stat().st_mode))
+            with temporaries[place].open("rb+") as file:
+                os.fsync(file.fileno())
+        for place, temporary in temporaries.items():
+            temporary.replace(place)
         written = True
     except (OSError, SafetensorError) as error:  # safetensors wraps what the operating system says
         raise LocretError(_refusal(path, error)) from error
     finally:
-        for file in temporaries.values():
-            Path(file.name).unlink(missing_ok=True)  # renamed away already, unless something went wrong
-            file.close()
+        for folder, lock in own:
+            lock.close()
+            shutil.rmtree(folder, ignore_errors=True)
         if not written:
             remove_empty(made)
 
@@ -156,38 +153,6 @@ def check_writable(path: Path) -> None:
         raise LocretError(f"{path} cannot be written, as {nearest} is a file: choose another folder")
     if not os.access(nearest, os.W_OK | os.X_OK):
         raise LocretError(f"{path} cannot be written, as nothing may be put into {nearest}: choose another folder")
-
-
-def _temporary_beside(place: Path) -> IO[bytes]:
-    """A new file, open and locked; with the rights of the one whose place it will take."""
-    while True:
-        path = place.parent / f"{PREFIX}{secrets.token_hex(8)}"
-        file = path.open("x+b")
-        take(file, wait=True)
-        if is_there(path, file):
-            if place.exists():
-                path.chmod(stat.S_IMODE(place.stat().st_mode))
-            return file
-        file.close()  # taken for one that was left, before it was locked: once more
-
-
-def _still_locked(path: Path, file: IO[bytes]) -> IO[bytes]:
-    """The file at `path`, locked and with the rights of `file`, which a writer (safetensors) may replace by it."""
-    if is_there(path, file):
-        return file
-    with file:
-        path.chmod(stat.S_IMODE(os.fstat(file.fileno()).st_mode))
-    again = path.open("r+b")
-    take(again, wait=True)
-    return again
-
-
-def _sweep(folder: Path) -> None:
-    """Remove what killed processes have left; the files of living ones are locked."""
-    for path in folder.glob(f"{PREFIX}*"):
-        with suppress(OSError), path.open("r+b") as file:
-            if take(file):
-                path.unlink()
 
 
 def _refusal(path: Path, error: OSError | SafetensorError) -> str:

@@ -1,7 +1,13 @@
-"""Folders: made with their parents, taken back if nothing came into them, and written by one process at a time."""
+"""Folders: made with their parents, taken back if nothing came into them, written by one process at a time.
+
+Those that a process has for itself hold a lock, which ends with the process: the next one removes them.
+"""
 
 from __future__ import annotations
 
+import os
+import shutil
+import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -77,3 +83,32 @@ def _locked(folder: Path, path: Path) -> IO[bytes]:
         if is_there(path, file):
             return file
         file.close()  # whoever had it has removed it between the two lines above: once more
+
+
+def own_folder(parent: Path, prefix: str) -> tuple[Path, IO[bytes]]:
+    """A new folder for this process alone, and the lock in it, which is held until it is closed.
+
+    Raises:
+        OSError: none can be made in `parent`.
+    """
+    while True:
+        folder = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
+        with suppress(FileNotFoundError):  # taken for an abandoned one, before it was locked: once more
+            lock = (folder / LOCK).open("w+b")
+            if take(lock, wait=True) is not False and is_there(folder / LOCK, lock):
+                return folder, lock
+            lock.close()
+
+
+def remove_abandoned(parent: Path, prefix: str) -> None:
+    """Remove folders of `own_folder` whose processes are dead; those of other users are theirs to remove."""
+    for folder in parent.glob(f"{prefix}*"):
+        with suppress(OSError):  # somebody else was faster, or may alone
+            if folder.is_symlink() or (hasattr(os, "getuid") and folder.stat().st_uid != os.getuid()):
+                continue
+            try:
+                with (folder / LOCK).open("r+b") as lock:
+                    if take(lock):
+                        shutil.rmtree(folder, ignore_errors=True)
+            except FileNotFoundError:
+                folder.rmdir()  # killed before it had made its lock; not empty if that has happened by now

@@ -17,8 +17,9 @@ import torch
 
 import locret
 from locret.cache import Offloaded, make_disk
-from locret.cache.disk import LOCK, PREFIX, Files, Scratch, scratch
+from locret.cache.disk import PREFIX, Files, Scratch, scratch
 from locret.cache.offloaded import HostMemory
+from locret.folders import LOCK
 from tests.conftest import make_policy, tiny_llama
 
 

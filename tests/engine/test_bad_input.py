@@ -119,6 +119,7 @@ def test_a_model_without_a_decoder() -> None:
 
 
 def test_text_with_half_a_character_is_refused() -> None:
-    engine = locret.Engine(byte_llama(), byte_tokenizer(), policy=locret.get_policy("full"))
+    budget = locret.Budget(size=64, chunk=32, stabilizers=8, local=8)
+    engine = locret.Engine(byte_llama(), byte_tokenizer(), policy=locret.get_policy("full"), budget=budget)
     with pytest.raises(locret.LocretError, match=r"the prompt holds U\+D83D, half of a character"):
         engine.prefill("a \ud83d b")

@@ -23,10 +23,9 @@ from torch import Tensor
 from locret.cache.offloaded import Offloaded
 from locret.cache.storage import register_storage
 from locret.errors import LocretError
-from locret.locks import is_there, take
+from locret.folders import own_folder, remove_abandoned
 
 PREFIX = "locret-kv-"
-LOCK = "lock"
 open_file = os.fdopen
 
 
@@ -40,8 +39,8 @@ class Scratch:
     def __init__(self, parent: Path) -> None:
         try:
             parent.mkdir(parents=True, exist_ok=True)
-            remove_abandoned(parent)
-            self.path, self._lock = _locked_folder(parent)
+            remove_abandoned(parent, PREFIX)
+            self.path, self._lock = own_folder(parent, PREFIX)
         except OSError as error:
             raise LocretError(
                 f"cannot keep units in {parent}: {error.strerror}: name another folder (TMPDIR)"
@@ -76,30 +75,6 @@ class Scratch:
 def scratch(parent: Path) -> Scratch:
     """The folder of this process below `parent`; made when the first file is."""
     return Scratch(parent)
-
-
-def remove_abandoned(parent: Path) -> None:
-    """Remove the folders below `parent` whose processes are dead; those of other users are theirs to remove."""
-    for folder in parent.glob(f"{PREFIX}*"):
-        with suppress(OSError):  # somebody else was faster, or may alone
-            if folder.is_symlink() or (hasattr(os, "getuid") and folder.stat().st_uid != os.getuid()):
-                continue
-            try:
-                with (folder / LOCK).open("r+b") as lock:
-                    if take(lock):
-                        shutil.rmtree(folder, ignore_errors=True)
-            except FileNotFoundError:
-                folder.rmdir()  # killed before it had made its lock; not empty if that has happened by now
-
-
-def _locked_folder(parent: Path) -> tuple[Path, IO[bytes]]:
-    while True:
-        folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))
-        with suppress(FileNotFoundError):  # taken for an abandoned one, before it was locked: once more
-            lock = (folder / LOCK).open("w+b")
-            if take(lock, wait=True) is not False and is_there(folder / LOCK, lock):
-                return folder, lock
-            lock.close()
 
 
 def _clear(folder: Path, lock: IO[bytes], owner: int) -> None:
