@@ -33,7 +33,7 @@ def _check_true(cache: BudgetCache, length: int, answer: int) -> None:
     shorter = "allow a shorter answer (max_new_tokens), shorten the prompt" if answers else "shorten the prompt"
     raise LocretError(
         f"{read} tokens{written} are more than the model's window of {cache.window}: "
-        f'{shorter}, or use positions="compact", which reads any length'
+        f'{shorter}, or use positions="compact" (--positions compact), which reads any length'
     )
 
 

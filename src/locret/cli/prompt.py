@@ -28,7 +28,7 @@ class DocumentPrompt:
     query_first: bool = False
 
     def turns(self, tokenizer: Any, chat: bool | None = None) -> list[list[int]]:
-        """Token ids of the document, then of the question, so that the question is never part of what is cut.
+        """Token ids of the document, then of the question, so that no cut of the document knows the question.
 
         Together they are the ids of the whole prompt, tokenised at once; a token that straddles the border goes with
         the question. Names of control tokens in document and question are text.
