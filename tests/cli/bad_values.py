@@ -67,7 +67,8 @@ def change_json(rng: random.Random, path: Path) -> None:
     lines = path.read_text(encoding="utf-8").splitlines() if path.suffix == ".jsonl" else [path.read_text()]
     place = rng.randrange(len(lines))
     value = json.loads(lines[place])
-    lines[place] = rng.choice((_changed(rng, value), _changed(rng, value), json.dumps(rng.choice(WRONG)), "{", NESTED))
+    makers = (_changed, _changed, lambda rng, value: json.dumps(rng.choice(WRONG)), lambda *_: "{", lambda *_: NESTED)
+    lines[place] = rng.choice(makers)(rng, value)
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 

@@ -125,8 +125,11 @@ def never(monkeypatch: pytest.MonkeyPatch) -> None:
     ("options", "words"),
     [
         (("--lengths", "60,600"), "more than the model's window of 512"),
-        (("--lengths", 510), "more than the model's window of 512"),  # with three tokens of an answer
-        (("--lengths", 10**9, "--positions", "compact"), "a prompt of 1000000000 tokens would take"),
+        (("--lengths", 511), "more than the model's window of 512"),  # with three tokens of an answer
+        (
+            ("--lengths", 10**9, "--positions", "compact", "--policies", "random"),
+            "a prompt of 1000000000 tokens would take",
+        ),
         (("--lengths", 60, "--width", 1 << 20, "--model", "llama-3.1-70b"), "in bfloat16 would take"),
         (("--lengths", 60, "--device", "xla"), "device is 'xla'"),
     ],

@@ -166,7 +166,7 @@ def test_the_memory_of_a_gpu_that_is_not_here_is_asked_for(run: Run, monkeypatch
         ("vocab_size", 10**30),
         ("hidden_size", 0),
         ("head_dim", -1),
-        ("num_attention_heads", 0),
+        ("num_key_value_heads", 0),
     ],
 )
 def test_sizes_that_no_model_has_are_refused(run: Run, config: Path, field: str, value: int) -> None:

@@ -73,7 +73,7 @@ def bench_command(
     with output(as_json) as out:
         from locret.bench.line_up import check_names, line_up
         from locret.bench.measure import compare
-        from locret.cli.benching import load_for_bench, profiles, random_ids, setting, table, watching
+        from locret.cli.benching import check_ids, load_for_bench, profiles, random_ids, setting, table, watching
         from locret.cli.budget import prompt_budget
 
         units = prompt_budget(
@@ -81,6 +81,7 @@ def bench_command(
         )
         sized = budget is not None
         check_names(names, units, sized)
+        check_ids(max(tokens))
         loaded = load_for_bench(model, heads, random_weights, width, dtype, device, seed)
         contestants = line_up(
             names, loaded.model, lambda name: loaded.policy(name, seed), units, new_tokens, sized, static

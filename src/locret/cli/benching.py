@@ -60,13 +60,17 @@ def _at_random(name: str, dtype: str, device: str, seed: int) -> Loaded:
     return Loaded(random_model(config, precision, where, seed), None, None)
 
 
-def random_ids(model: Any, count: int, seed: int) -> list[int]:
-    """A prompt of random tokens.
+def check_ids(count: int) -> None:
+    """Refuse so many tokens that not even their ids fit the memory.
 
     Raises:
-        LocretError: so many do not fit the memory.
+        LocretError: with both sizes.
     """
     check_room(f"a prompt of {count} tokens", TOKEN_BYTES * count, "give smaller --lengths")
+
+
+def random_ids(model: Any, count: int, seed: int) -> list[int]:
+    """A prompt of random tokens."""
     generator = torch.Generator().manual_seed(seed)
     return torch.randint(text_config(model.config).vocab_size, (count,), generator=generator).tolist()
 

@@ -15,7 +15,7 @@ from locret.models.fingerprint import NEAR, distance_to
 from locret.models.gguf_weights import weights_of
 from locret.models.heads import RetainingHeads
 from locret.models.heads_io import CONFIG
-from locret.models.placement import find_device
+from locret.models.placement import PLAIN, find_device
 from locret.models.quantisation import check_bits, quantisation
 
 DTYPES: dict[str, str | torch.dtype] = {
@@ -78,9 +78,15 @@ def auto_dtype(config: Any, cuda: bool) -> torch.dtype:
     """What `auto` is for a model that is not loaded: what its configuration says.
 
     That of a GGUF file says nothing: its weights are dequantised, into bfloat16 for a CUDA device, else float32.
+
+    Raises:
+        LocretError: it says something that no model computes in.
     """
     lean = cuda and getattr(config, "dequantised", False)
-    return text_config(config).dtype or (torch.bfloat16 if lean else torch.float32)
+    told = text_config(config).dtype
+    if told not in (None, *PLAIN):
+        raise LocretError(f"dtype is {told!r} in the configuration: choose one of {', '.join(DTYPES)} (dtype)")
+    return told or (torch.bfloat16 if lean else torch.float32)
 
 
 def _load(
