@@ -126,7 +126,10 @@ def place_of(path: Path) -> Path:
     """
     try:
         mode = path.stat().st_mode
-    except FileNotFoundError:  # also a link to nothing
+    except (
+        FileNotFoundError,
+        NotADirectoryError,
+    ):  # also a link to nothing; who makes the folder tells of a file there
         return Path(os.path.realpath(path))
     if stat.S_ISDIR(mode):
         raise LocretError(f"{path} is a folder: give the name of a file that is to be written")

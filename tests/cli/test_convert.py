@@ -99,7 +99,7 @@ def test_no_space_leaves_what_was_there(
     old = tmp_path / "old"
     tiny_heads(tiny_llama(), seed=6).save_pretrained(old)
     before = {path.name: path.read_bytes() for path in old.iterdir()}
-    monkeypatch.setattr(Path, "write_bytes", full)  # heads.json, when the weights are complete
+    monkeypatch.setattr(Path, "write_bytes", full)  # heads.json
     for to in (tmp_path / "a" / "b", old):
         line = error_line(run("convert", published, to, "--model", backbone))
         assert "No space left on device: free some space" in line

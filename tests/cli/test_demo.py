@@ -184,9 +184,10 @@ def test_brackets_and_colons_in_a_name_are_no_markup(run: Run, tmp_path: Path) -
 
 def test_a_terminal_of_ascii_gets_a_strip_of_ascii(tmp_path: Path) -> None:
     written = BytesIO()
-    stream = TextIOWrapper(written, encoding="cp1252", write_through=True)  # closes what is below it when it goes
-    with redirect_stdout(stream):
+    stdout = TextIOWrapper(written, encoding="cp1252", write_through=True)
+    with redirect_stdout(stdout):
         demo_command(length=1600, budget="1/4", out=tmp_path / "kept.png")
+    stdout.flush()
     shown = written.getvalue().decode("cp1252")
     assert all(name in shown for name in POLICIES)
     assert "- one that was not" in shown

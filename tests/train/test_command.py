@@ -47,6 +47,6 @@ def test_errors_reach_the_app(model_folder: Path, data: Path, tmp_path: Path) ->
         call(model_folder, tmp_path / "missing.jsonl", tmp_path / "out")
     with pytest.raises(LocretError, match="retaining heads"):
         call(model_folder, data, tmp_path / "out", "--heads", str(tmp_path))
-    with pytest.raises(LocretError, match="device 'nonsense'"):
+    with pytest.raises(LocretError, match="device is 'nonsense'"):
         call(model_folder, data, tmp_path / "out", "--device", "nonsense")
     assert not (tmp_path / "out").exists()

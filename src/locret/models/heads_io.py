@@ -18,8 +18,8 @@ from locret.errors import LocretError
 from locret.files import check_writable, text_writer, write_together
 from locret.models.card import Card, make_card
 from locret.models.heads_config import HeadsConfig
-from locret.models.pair import PAIR, check_pair, pair_of
 from locret.models.placement import PLAIN
+from locret.models.weights_digest import DIGEST, check_digest, digest_of
 from locret.texts import read_json
 from locret.typed import from_object
 
@@ -30,7 +30,7 @@ FORMAT = 2  # 1 had fingerprints of four weights a layer, which are still checke
 def save_heads(
     config: HeadsConfig, tensors: Mapping[str, Tensor], folder: Path, card: Card | None = None, place: str = ""
 ) -> None:
-    """Write all files or none; the configuration goes last, and says which weights it belongs to (`models.pair`).
+    """Write all files or none; the configuration goes first and knows its weights, so a kill before them is seen.
 
     Args:
         config: what the heads were made for.
@@ -40,12 +40,12 @@ def save_heads(
         place: the hub id that the card names, if it is not to be the folder.
     """
     plain = {name: tensor.detach().contiguous().cpu() for name, tensor in tensors.items()}
-    pair = pair_of(asdict(config), plain)
-    files = {folder / WEIGHTS: lambda path: save_file(plain, path, metadata={"format": "pt", PAIR: pair})}
+    told = {"format": FORMAT, **asdict(config), DIGEST: digest_of(plain)}
+    files = {folder / CONFIG: text_writer(_as_json(told))}
     if card is not None:
         dtype = next(iter(plain.values())).dtype
         files[folder / README] = text_writer(str(make_card(config, dtype, card, place or str(folder))))
-    files[folder / CONFIG] = text_writer(_as_json({"format": FORMAT, **asdict(config), PAIR: pair}))
+    files[folder / WEIGHTS] = lambda path: save_file(plain, path, metadata={"format": "pt"})
     write_together(files)
 
 
@@ -88,8 +88,8 @@ def load_heads(path: str | Path) -> tuple[HeadsConfig, dict[str, Tensor]]:
                 f"{folder / WEIGHTS}: {name} has shape {found.get(name)}, but {CONFIG} says {expected.get(name)}: "
                 "the two files do not belong together"
             )
-    check_pair(folder / WEIGHTS, folder / CONFIG)
     check_numbers(str(folder / WEIGHTS), tensors)
+    check_digest(tensors, folder / CONFIG)
     return config, tensors
 
 

@@ -22,8 +22,8 @@ from locret.errors import LocretError
 from locret.files import text_writer, write_together
 from locret.models.families import shapes_of, text_config
 from locret.models.fingerprint import same_backbone
-from locret.models.pair import PAIR, check_pair, pair_of
 from locret.models.placement import PLAIN
+from locret.models.weights_digest import DIGEST, check_digest, digest_of
 from locret.texts import read_json
 from locret.typed import from_object
 
@@ -116,7 +116,6 @@ class Merger(nn.Module):
                 f"{folder / WEIGHTS} holds {found}, but {CONFIG} says {config.layers} layers of {config.shape}: "
                 "the two files do not belong together"
             )
-        check_pair(folder / WEIGHTS, folder / CONFIG)
         strange = sorted(name for name, tensor in tensors.items() if tensor.dtype not in PLAIN)
         if strange:
             raise LocretError(
@@ -125,17 +124,17 @@ class Merger(nn.Module):
         merger = cls(config)
         if found.keys() != merger.state_dict().keys():
             raise LocretError(f"{folder / WEIGHTS} names its tensors {', '.join(found)}: copy it again, or {REMEDY}")
+        check_digest(tensors, folder / CONFIG)
         merger.load_state_dict(tensors)
         return merger
 
     def save_pretrained(self, folder: str | Path, dtype: torch.dtype = torch.float32) -> None:
         """Write `merger.safetensors`, in this precision, and `merger.json`, both or none; the folder is made."""
         tensors = {name: part.detach().to("cpu", dtype).contiguous() for name, part in self.state_dict().items()}
-        pair = pair_of(asdict(self.config), tensors)
-        text = json.dumps({"format": FORMAT, **asdict(self.config), PAIR: pair}, indent=2)
+        text = json.dumps({"format": FORMAT, **asdict(self.config), DIGEST: digest_of(tensors)}, indent=2)
         write_together({
-            Path(folder) / WEIGHTS: lambda path: save_file(tensors, path, metadata={"format": "pt", PAIR: pair}),
-            Path(folder) / CONFIG: text_writer(text + "\n"),
+            Path(folder) / CONFIG: text_writer(text + "\n"),  # first, as it knows its weights
+            Path(folder) / WEIGHTS: lambda path: save_file(tensors, path, metadata={"format": "pt"}),
         })  # fmt: skip
 
     def check_fits(self, model: nn.Module) -> None:
