@@ -67,11 +67,12 @@ def write_together(files: Mapping[Path, Callable[[Path], object]]) -> None:
             made = make_folder(place.parent) + made
             remove_abandoned(place.parent, PREFIX)
             own.append(own_folder(place.parent, PREFIX))
-            temporaries[place] = own[-1][0] / place.name
-            write(temporaries[place])
-            if place.exists():
-                temporaries[place].chmod(stat.S_IMODE(place.stat().st_mode))
-            with temporaries[place].open("rb+") as file:
+            temporaries[place] = temporary = own[-1][0] / place.name
+            temporary.touch()  # with the rights of new files; safetensors gives its own to none but the owner
+            rights = stat.S_IMODE((place if place.exists() else temporary).stat().st_mode)
+            write(temporary)
+            temporary.chmod(rights)
+            with temporary.open("rb+") as file:
                 os.fsync(file.fileno())
         for place, temporary in temporaries.items():
             temporary.replace(place)
@@ -126,10 +127,7 @@ def place_of(path: Path) -> Path:
     """
     try:
         mode = path.stat().st_mode
-    except (
-        FileNotFoundError,
-        NotADirectoryError,
-    ):  # also a link to nothing; who makes the folder tells of a file there
+    except (FileNotFoundError, NotADirectoryError):  # also a link to nothing; `make_folder` tells of a file in the way
         return Path(os.path.realpath(path))
     if stat.S_ISDIR(mode):
         raise LocretError(f"{path} is a folder: give the name of a file that is to be written")
