@@ -65,7 +65,7 @@ def figure_cell(values: Sequence[float], form: Callable[[float], str]) -> str:
     if not values:
         return "-"
     mean, low, high = interval(values)
-    return f"{form(mean)} ({form(low)}-{form(high)})"
+    return f"{form(mean)} ({form(low)}-{form(high)})" if len(values) > 1 else form(mean)
 
 
 def three(value: float) -> str:
