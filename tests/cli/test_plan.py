@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from typer.testing import Result
 
+import locret
 from tests.cli.conftest import Run, error_line, only_json
 from tests.conftest import tiny_llama
 
@@ -40,6 +41,17 @@ def test_a_given_budget_is_planned(run: Run) -> None:
     at = only_json(run(*PAPER, *options, "--budget", largest, "--json"))
     beyond = only_json(run(*PAPER, *options, "--budget", largest + 1, "--json"))
     assert (at["fits"], beyond["fits"]) == (True, False)
+
+
+def test_the_heads_are_as_wide_as_those_that_the_model_has(run: Run, config: Path) -> None:
+    def total(*options: object) -> int:
+        return int(only_json(run("plan", "--length", 4096, "--budget", 512, "--json", *options))["total_bytes"])
+
+    width = locret.load_builtin()[2].config.width
+    assert total("--model", "builtin") == total("--model", "builtin", "--width", width) < total("--width", 1024)
+    assert total("--model", config) == total("--model", config, "--width", 1024)
+    locret.RetainingHeads.from_config(tiny_llama().config, width=16).save_pretrained(config.parent / "heads")
+    assert total("--model", config) == total("--model", config, "--width", 16)
 
 
 def test_fewer_bits_leave_room(run: Run) -> None:

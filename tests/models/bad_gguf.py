@@ -45,6 +45,17 @@ def _two_files(draft: Draft, folder: Path) -> Path:
     return folder
 
 
+def _parts(draft: Draft, folder: Path) -> Path:
+    draft.write(folder / "model-00001-of-00003.gguf")
+    draft.write(folder / "model-00002-of-00003.gguf")
+    return folder
+
+
+def _projector(draft: Draft, folder: Path) -> Path:
+    draft.write(folder / "mmproj-model.gguf")
+    return folder
+
+
 def _missing(draft: Draft, folder: Path) -> Path:
     return folder / "none.gguf"
 
@@ -90,6 +101,8 @@ BAD: dict[str, tuple[Bad, str]] = {
         _draft(lambda d: d.changed(split__count="two")), "has split.count of 'two', which is no number of parts"
     ),
     "two in a folder": (_two_files, r"has 2 GGUF files \(one.gguf, two.gguf ...\): name one of them"),
+    "parts in a folder": (_parts, "is one of 3 parts of a model: join them"),
+    "a projector alone in a folder": (_projector, r"is the image projector \(mmproj\)"),
     "not there": (_missing, "is not here: check the path; a GGUF file on the hub is owner/name:file.gguf"),
     "no tokenizer": (_draft(lambda d: d.changed(tokenizer__ggml__model=None)), "has no tokenizer in it"),
     "unknown tokenizer": (_draft(lambda d: d.changed(tokenizer__ggml__model="rwkv")), "is 'rwkv' and cannot be read"),

@@ -95,6 +95,13 @@ def test_heads_beside_a_file_are_its_own(file: Path) -> None:
     assert width_of(file) == width_of(file.parent) == 24
 
 
+def test_heads_of_another_model_beside_a_file_are_named(file: Path) -> None:
+    locret.load_builtin()[2].save_pretrained(file.parent / "heads")
+    model, _, heads = locret.load_model(str(file), device="cpu")
+    with pytest.raises(locret.LocretError, match=r"of another model: .*\(these are those of .*model.heads\)"):
+        heads.check_fits(model)
+
+
 def test_heads_of_this_package_go_by_weights(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another name for the same weights gets them, a file in 4 bits too; other weights of the same shape do not."""
     write_heads(tmp_path / "shipped" / "heads", small_llama())

@@ -196,6 +196,10 @@ def test_an_expanded_tensor_of_enormous_shape_is_not_read(backbone: Path, tmp_pa
             r"names '\.\./secret\.bin', which is not a file",
         ),
         (json.dumps({"weight_map": {FC1: "notes.txt", FC2: "notes.txt"}}), r"notes\.txt is no state dict by its name"),
+        (
+            json.dumps({"weight_map": {FC1: "a.gguf", FC2: "a.gguf"}}),
+            r"a\.gguf is a GGUF file, which holds no retaining",
+        ),
         (json.dumps({"weight_map": {FC1: "a.bin"}}), "but no fc2 for layer 1"),
     ],
 )

@@ -52,7 +52,15 @@ def plan_command(
     storage: Annotated[
         str | None, typer.Option(help="How it is held: offloaded, disk, quant4 ...", show_default="as --policy says")
     ] = None,
-    width: Annotated[int, typer.Option(min=1, max=MOST_WIDTH, help="Hidden width of the retaining heads.")] = 1024,
+    width: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=MOST_WIDTH,
+            help="Hidden width of the retaining heads.",
+            show_default="as the model's heads, or 1024",
+        ),
+    ] = None,
     dtype: DtypeOption = "auto",
     kv_bits: Annotated[int | None, typer.Option(help="Bits of a stored key or value.", show_default="by dtype")] = None,
     weight_bits: Annotated[
@@ -73,6 +81,8 @@ def plan_command(
         import torch
 
         from locret.cli.budget import least_size, measured_for, prompt_budget
+        from locret.models.heads_config import WIDTH
+        from locret.models.loading import known_width
         from locret.plan import find_config, largest_budget, setting_of
         from locret.plan.memory import machine_memory, parse_memory
 
@@ -85,13 +95,14 @@ def plan_command(
             )
 
         given = make(budget) if budget else None
+        config = find_config(model)
         setting = setting_of(
-            find_config(model),
+            config,
             dtype=dtype,
             kv_bits=kv_bits,
             weight_bits=weight_bits,
             policy=policy if storage is None else f"{policy}+{storage}",
-            width=width,
+            width=width or known_width(model, config) or WIDTH,
             cuda=cuda,
             budget=given,
         )

@@ -23,7 +23,7 @@ from transformers import AutoConfig, AutoTokenizer
 from locret.errors import LocretError, first_line
 from locret.models.families import family_of, shapes_of
 from locret.models.gguf_config import config_of
-from locret.models.gguf_header import Header, is_gguf, read_header
+from locret.models.gguf_header import PART, Header, is_gguf, read_header
 from locret.models.gguf_weights import tokenizer_of
 
 BUILTIN = Path(__file__).parent.parent / "builtin"
@@ -101,7 +101,7 @@ def resolve(name: str | Path) -> Checkpoint:
     _check_path(path)
     if path.is_dir() and name:
         files = [] if (path / "config.json").is_file() else _models_in(path)
-        if len(files) > 1:
+        if len(files) > 1 and not PART.search(files[0].name):  # of a part its header says what to do
             raise LocretError(
                 f"{name} has {len(files)} GGUF files ({files[0].name}, {files[1].name} ...): name one of them"
             )
@@ -160,9 +160,9 @@ def _of_gguf(name: str, path: Path, heads: Path) -> Checkpoint:
 
 
 def _models_in(folder: Path) -> list[Path]:
-    """GGUF files of language models in a folder, which may hold image projectors beside them."""
-    files = (path for path in sorted(folder.glob("*")) if path.suffix.lower() == ".gguf" and path.is_file())
-    return [path for path in files if "mmproj" not in path.name.lower()]
+    """GGUF files of language models in a folder, which may hold image projectors beside them, or nothing else."""
+    files = [path for path in sorted(folder.glob("*")) if path.suffix.lower() == ".gguf" and path.is_file()]
+    return [path for path in files if "mmproj" not in path.name.lower()] or files
 
 
 def _smollm2_file() -> Path:

@@ -99,13 +99,19 @@ class RetainingHead(nn.Module):
 
 
 class RetainingHeads(nn.Module):
-    """The retaining heads of a whole model."""
+    """The retaining heads of a whole model.
+
+    Attributes:
+        config: what they were made for.
+        source: the folder or hub id that they were loaded from, for messages; "" for fresh ones.
+    """
 
     def __init__(self, config: HeadsConfig) -> None:
         super().__init__()
         if torch.get_default_device().type == "cpu":
             check_room(f"retaining heads of width {config.width}", FP32 * config.parameters, "give a smaller width")
         self.config = config
+        self.source = ""
         self.layers = nn.ModuleList(
             RetainingHead(config.shapes, config.width, config.activation) for _ in range(config.layers)
         )
@@ -142,6 +148,7 @@ class RetainingHeads(nn.Module):
         """
         config, tensors = load_heads(path)
         heads = cls(config)
+        heads.source = str(path)
         heads.load_state_dict(tensors)
         return heads.to(next(iter(tensors.values())).dtype)
 
@@ -200,6 +207,7 @@ class RetainingHeads(nn.Module):
             raise LocretError(
                 f"these retaining heads were trained on other weights than this {self.config.model_type} model's "
                 "(the fingerprints differ): load the heads of this model, or train them with `locret train`"
+                f"{self._origin}"
             )
 
     def check_sizes(self, config: Any) -> None:
@@ -213,7 +221,13 @@ class RetainingHeads(nn.Module):
         theirs = {"model_type": text.model_type, **asdict(shapes)}
         wrong = [f"{key} is {mine[key]}, the model has {theirs[key]}" for key in mine if mine[key] != theirs[key]]
         if wrong:
-            raise LocretError(f"these retaining heads are of another model: {'; '.join(wrong)}: load its own heads")
+            raise LocretError(
+                f"these retaining heads are of another model: {'; '.join(wrong)}: load its own heads{self._origin}"
+            )
+
+    @property
+    def _origin(self) -> str:
+        return f" (these are those of {self.source})" if self.source else ""
 
     def beside(self, model: nn.Module) -> RetainingHeads:
         """These heads as `model` needs them, see `place_beside`; they themselves stay as they are.

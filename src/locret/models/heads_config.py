@@ -10,6 +10,8 @@ from transformers.activations import ACT2FN
 from locret.errors import LocretError
 from locret.models.families import Shapes
 
+WIDTH = 1024  # of the paper's heads
+
 
 @dataclass(frozen=True, slots=True)
 class HeadsConfig:
@@ -29,7 +31,7 @@ class HeadsConfig:
     q_heads: int
     kv_heads: int
     head_dim: int
-    width: int = 1024
+    width: int = WIDTH
     activation: str = "silu"
     objective: str = ""
     fingerprint: tuple[float, ...] = ()

@@ -70,7 +70,7 @@ def load_heads(path: str | Path) -> tuple[HeadsConfig, dict[str, Tensor]]:
         LocretError: they are missing, damaged, or do not fit each other.
     """
     folder = find_heads(path)
-    config = _read_config(folder / CONFIG)
+    config = read_config(folder / CONFIG)
     try:
         tensors = load_file(folder / WEIGHTS)
     except (OSError, SafetensorError) as error:
@@ -142,7 +142,12 @@ def _as_json(values: dict[str, Any]) -> str:
     return "{\n" + ",\n".join(lines) + "\n}\n"
 
 
-def _read_config(path: Path) -> HeadsConfig:
+def read_config(path: Path) -> HeadsConfig:
+    """What the heads of a folder were made for, by its `heads.json`.
+
+    Raises:
+        LocretError: the file is missing or damaged.
+    """
     try:
         return from_object(HeadsConfig, read_json(path))
     except LocretError as error:

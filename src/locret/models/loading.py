@@ -9,12 +9,12 @@ import torch
 from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoModelForCausalLM
 
 from locret.errors import LocretError, first_line
-from locret.models.checkpoint import BUILTIN, Checkpoint, resolve, shipped_heads
-from locret.models.families import text_config
+from locret.models.checkpoint import BUILTIN, HEADS, Checkpoint, resolve, shipped_heads
+from locret.models.families import shapes_of, text_config
 from locret.models.fingerprint import NEAR, distance_to
 from locret.models.gguf_weights import weights_of
 from locret.models.heads import RetainingHeads
-from locret.models.heads_io import CONFIG
+from locret.models.heads_io import CONFIG, read_config
 from locret.models.placement import PLAIN, find_device
 from locret.models.quantisation import check_bits, quantisation
 
@@ -124,6 +124,26 @@ def _heads(checkpoint: Checkpoint, model: Any) -> RetainingHeads | None:
     if (checkpoint.heads / CONFIG).is_file():
         return RetainingHeads.from_pretrained(checkpoint.heads)
     return next((heads for folder in shipped_heads() if (heads := _fitting(folder, model))), None)
+
+
+def known_width(name: str | Path, config: Any) -> int | None:
+    """The hidden width of the heads that a model would get: those that lie with it, or come with this package.
+
+    Args:
+        name: of the model.
+        config: its transformers configuration; weights are not looked at, so sizes have to do.
+
+    Returns:
+        None where no heads are known for these sizes.
+    """
+    path = Path(name)
+    beside = [path / HEADS, path.parent / HEADS] if path.exists() else []
+    for folder in (*beside, *shipped_heads()):
+        if (folder / CONFIG).is_file():
+            heads = read_config(folder / CONFIG)
+            if (heads.model_type, heads.shapes) == (text_config(config).model_type, shapes_of(config)):
+                return heads.width
+    return None
 
 
 def _fitting(folder: Path, model: Any) -> RetainingHeads | None:

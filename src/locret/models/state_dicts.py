@@ -122,6 +122,8 @@ def open_tensors(path: Path) -> TensorFile:
     Raises:
         LocretError: its ending is none of those known.
     """
+    if path.suffix == ".gguf":
+        raise LocretError(f"{path} is a GGUF file, which holds no retaining heads: name the heads' own file")
     if path.suffix not in _OPENERS:
         raise LocretError(f"{path} is no state dict by its name: give a file that ends in {', '.join(_OPENERS)}")
     return _OPENERS[path.suffix](path)
