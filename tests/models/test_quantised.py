@@ -66,7 +66,9 @@ def check_quantised(model: Any, heads: locret.RetainingHeads, folder: Path, leas
     plain, _, own = locret.load_model(str(folder), device="cpu", dtype=str(dtype).removeprefix("torch."))
     assert own is not None
     expected, found = read(plain, own), read(model, heads)
-    assert {p.dtype for p in heads.parameters()} == {dtype}
+    beside: Any = found.cache.reading.policy
+    assert {p.dtype for p in beside.heads.parameters()} == {dtype}
+    assert {p.dtype for p in heads.parameters()} == {p.dtype for p in own.parameters()}  # a copy is cast, not these
     assert found.logits.isfinite().all()
     assert agreement(found, expected) > least > CHANCE
 

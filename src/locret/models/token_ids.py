@@ -59,7 +59,7 @@ def _unpadded(encoding: Mapping[str, Any]) -> Any:
     if "input_ids" not in encoding:
         raise LocretError(f"the prompt is a mapping with {sorted(map(str, encoding))} and without input_ids: {REMEDY}")
     mask = encoding.get("attention_mask")
-    if mask is not None and not bool(torch.as_tensor(mask).all()):
+    if mask is not None and not bool(_on_cpu(mask).all()):
         raise LocretError("attention_mask hides tokens of the prompt: give the ids of one prompt, without padding")
     return encoding["input_ids"]
 
@@ -70,11 +70,16 @@ def _tensor(given: Any, vocabulary: int) -> Tensor:
     if isinstance(row, list | tuple):
         _check_row(row, vocabulary)
     try:
-        return torch.as_tensor(given).cpu()
+        return _on_cpu(given)
     except (TypeError, ValueError, RuntimeError) as error:
         raise LocretError(
             f"the prompt is a {type(given).__name__} that holds no token ids of one prompt: {REMEDY}"
         ) from error
+
+
+def _on_cpu(given: Any) -> Tensor:
+    """Where values can be looked at, whatever device new tensors are made on."""
+    return given.cpu() if isinstance(given, Tensor) else torch.as_tensor(given, device="cpu")
 
 
 def _check_row(row: Sequence[Any], vocabulary: int) -> None:
