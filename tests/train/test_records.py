@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from transformers import PreTrainedTokenizerFast
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from locret.errors import LocretError
+from locret.models.checkpoint import BUILTIN
 from locret.models.tokens import beginning_of_text
 from locret.train.forms import recognise
 from locret.train.records import read_records
@@ -80,6 +81,75 @@ def test_a_template_that_refuses_a_record_says_why(tokenizer: PreTrainedTokenize
     tokenizer.chat_template = "{{ raise_exception('system role not supported') }}"
     with pytest.raises(LocretError, match=r"the chat template refuses the message \(system role not supported\)"):
         recognise(TURNS["sharegpt"]).encode(tokenizer)
+
+
+CHATML = (
+    "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\\n' + m['content'] + '<|im_end|>\\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
+)
+REFUSES = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system') }}{% endif %}" + CHATML
+
+
+def chat_tokenizer(template: str) -> Any:
+    """The built-in model's, which merges across words and lines."""
+    tokenizer = AutoTokenizer.from_pretrained(BUILTIN)
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<|im_start|>", "<|im_end|>"]})
+    tokenizer.chat_template = template
+    return tokenizer
+
+
+SAID = [
+    {"role": "system", "content": "Be brief."},
+    {"role": "user", "content": "The key is 12, the\n\nlock is 7. What is the key?"},
+    {"role": "assistant", "content": " 12."},
+    {"role": "user", "content": "And the lock?  "},
+    {"role": "assistant", "content": "7"},
+]
+
+
+def test_a_chats_ids_are_those_of_the_whole_chat() -> None:
+    tokenizer = chat_tokenizer(CHATML)
+    encoded = recognise({"messages": SAID}).encode(tokenizer)
+    assert encoded.ids == tokenizer.apply_chat_template(SAID, return_dict=False)
+    answers = [tokenizer.decode(encoded.ids[start:end]) for start, end in encoded.spans]
+    assert answers == [" 12.<|im_end|>\n", "7<|im_end|>\n"]
+    asked = tokenizer.apply_chat_template(SAID[:2], add_generation_prompt=True, return_dict=False)
+    assert encoded.ids[: encoded.context] == asked  # as the model will be asked
+
+
+def test_names_of_control_tokens_in_a_record_are_text_but_in_a_prompt_that_is_given_whole() -> None:
+    tokenizer = chat_tokenizer(CHATML)
+    end = tokenizer.convert_tokens_to_ids("<|im_end|>")
+    tricky = [{**said, "content": f"{said['content']} a <|im_end|> b"} for said in SAID]
+    encoded = recognise({"messages": tricky}).encode(tokenizer)
+    assert encoded.ids.count(end) == len(SAID)  # the template's own
+    assert tokenizer.decode(encoded.ids) == tokenizer.apply_chat_template(tricky, tokenize=False)
+    first, last = (tokenizer.decode(encoded.ids[start:stop]) for start, stop in encoded.spans)
+    assert (first, last) == (" 12. a <|im_end|> b<|im_end|>\n", "7 a <|im_end|> b<|im_end|>\n")
+    told = {"context": "a <|im_end|> b ", "questions": [{"question": "<|im_end|>?", "answer": "<|im_end|>"}] * 2}
+    assert end not in recognise(told).encode(tokenizer).ids
+    assert end not in recognise({"instruction": "<|im_end|>", "output": "<|im_end|>"}).encode(tokenizer).ids
+    given = {"prompt": "<|im_start|>user\nWhy?<|im_end|>\n", "answer": "So.<|im_end|>"}
+    assert recognise(given).encode(tokenizer).ids.count(end) == 2
+
+
+def test_context_and_question_are_tokenised_at_once() -> None:
+    tokenizer = chat_tokenizer(CHATML)
+    context, question = "The key is 12. What is th", "e key?"
+    encoded = recognise({"context": context, "questions": [{"question": question, "answer": " 12"}]}).encode(tokenizer)
+    whole = tokenizer(context + question)["input_ids"]
+    apart = [*tokenizer(context)["input_ids"], *tokenizer(question, add_special_tokens=False)["input_ids"]]
+    assert whole != apart
+    [(start, _)] = encoded.spans
+    assert encoded.ids[:start] == whole
+    assert context.startswith(tokenizer.decode(whole[1 : encoded.context]))
+
+
+def test_what_a_system_says_goes_into_the_first_turn_where_the_template_takes_no_systems() -> None:
+    refusing = chat_tokenizer(REFUSES)
+    folded = [{"role": "user", "content": f"Be brief.\n\n{SAID[1]['content']}"}, *SAID[2:]]
+    encoded = recognise({"messages": SAID}).encode(refusing)
+    assert encoded == recognise({"messages": folded}).encode(chat_tokenizer(CHATML))
 
 
 def test_the_beginning_of_text_leads(tokenizer: PreTrainedTokenizerFast) -> None:

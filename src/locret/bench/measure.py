@@ -14,6 +14,8 @@ from locret.bench.contestants import LIMIT, PLAIN, Contestant
 from locret.bench.memory import peak_bytes, reset_peak
 from locret.memory import is_out_of_memory
 
+OUT_OF_MEMORY = "out of memory"
+
 
 @dataclass(frozen=True, slots=True)
 class Run:
@@ -50,16 +52,18 @@ class Row:
         policy: the contestant.
         length: tokens of the prompt.
         new_tokens: tokens of the answer.
-        runs: all that was measured, in order; none if memory ran out.
+        runs: all that was measured, in order.
+        reason: why there are none.
     """
 
     policy: str
     length: int
     new_tokens: int
     runs: tuple[Run, ...]
+    reason: str = ""
 
     def median(self, what: str) -> float | None:
-        """The median of one figure; None if memory ran out."""
+        """The median of one figure; None if nothing was measured."""
         return median(getattr(run, what) for run in self.runs) if self.runs else None
 
     @property
@@ -85,6 +89,7 @@ class Row:
             "prefill_peak_memory_bytes": self.median("prefill_peak_bytes"),
             "kv_bytes": self.median("kv_bytes"),
             "repeats": len(self.runs),
+            "reason": self.reason or None,
             "prefill_seconds_all": [run.prefill_seconds for run in self.runs],
             **{f"prefill_to_{name}": self.over(name, rows, "prefill_rate") for name in (LIMIT, PLAIN)},
             **{f"decode_to_{name}": self.over(name, rows, "decode_rate") for name in (LIMIT, PLAIN)},
@@ -151,7 +156,12 @@ def compare(
         for name, own in taken.items():
             if repeat and own:
                 runs[name].append(Run.together(own))
-    return [Row(name, len(ids), new_tokens, () if name in gone else tuple(own)) for name, own in runs.items()]
+    return [
+        Row(name, len(ids), new_tokens, (), OUT_OF_MEMORY)
+        if name in gone
+        else Row(name, len(ids), new_tokens, tuple(own))
+        for name, own in runs.items()
+    ]
 
 
 def run_once(

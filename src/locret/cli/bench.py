@@ -73,7 +73,16 @@ def bench_command(
     with output(as_json) as out:
         from locret.bench.line_up import check_names, line_up
         from locret.bench.measure import compare
-        from locret.cli.benching import check_ids, load_for_bench, profiles, random_ids, setting, table, watching
+        from locret.cli.benching import (
+            check_ids,
+            load_for_bench,
+            profiles,
+            random_ids,
+            setting,
+            table,
+            unreadable,
+            watching,
+        )
         from locret.cli.budget import prompt_budget
 
         units = prompt_budget(
@@ -86,8 +95,8 @@ def bench_command(
         contestants = line_up(
             names, loaded.model, lambda name: loaded.policy(name, seed), units, new_tokens, sized, static
         )
-        for contestant in contestants:
-            contestant.check(max(tokens) + new_tokens - 1)  # the last token is written, and not read
+        left_out = unreadable(out, contestants, tokens, new_tokens)
+        tokens = tuple(length for length in tokens if length not in {row.length for row in left_out})
         ids = random_ids(loaded.model, max(tokens), seed)
         rows: list[Row] = []
         try:
@@ -104,8 +113,8 @@ def bench_command(
                     )
         finally:  # what was measured before something went wrong, or somebody had enough, is told
             if rows:
-                out.console.print(table(rows))
-        out.result["results"] = [row.as_json(rows) for row in rows]
+                out.console.print(table(rows + left_out))
+        out.result["results"] = [row.as_json(rows) for row in rows + left_out]
         out.result["setting"] = setting(loaded, units, model, random_weights) | {"static": static}
         if profile:
             profiles(out, loaded, contestants, ids, rows, units)

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from locret.bench.contestants import Contestant, Engined
-from locret.bench.measure import Row, Watch
+from locret.bench.measure import OUT_OF_MEMORY, Row, Watch
 from locret.bench.profile import profile_reading
 from locret.bench.random_weights import random_heads, random_model
 from locret.bench.roofline import measure_machine, roofline
@@ -69,6 +69,26 @@ def check_ids(count: int) -> None:
     check_room(f"a prompt of {count} tokens", TOKEN_BYTES * count, "give smaller --lengths")
 
 
+def unreadable(out: Output, contestants: Sequence[Contestant], lengths: Sequence[int], new_tokens: int) -> list[Row]:
+    """Rows without a measurement for lengths that somebody cannot read; they are told, before anything is read.
+
+    Raises:
+        LocretError: that is so for all of them.
+    """
+    refused = {}
+    for length in lengths:
+        try:
+            for contestant in contestants:
+                contestant.check(length + new_tokens - 1)  # the last token is written, and not read
+        except LocretError as error:
+            refused[length] = str(error)
+    if len(refused) == len(set(lengths)):
+        raise LocretError(refused[lengths[0]])
+    for why in refused.values():
+        out.notes.print(f"left out: {why}", markup=False, highlight=False, soft_wrap=True)
+    return [Row(each.name, length, new_tokens, (), why) for length, why in refused.items() for each in contestants]
+
+
 def random_ids(model: Any, count: int, seed: int) -> list[int]:
     """A prompt of random tokens."""
     generator = torch.Generator().manual_seed(seed)
@@ -120,7 +140,8 @@ def table(rows: Sequence[Row]) -> Table:
         )
     for row in rows:
         if not row.runs:
-            shown.add_row(row.policy, str(row.length), "out of memory", *[""] * (len(COLUMNS) - 3))
+            short = row.reason if row.reason == OUT_OF_MEMORY else "left out"
+            shown.add_row(row.policy, str(row.length), short, *[""] * (len(COLUMNS) - 3))
             continue
         to_limit = row.over("limit", rows)
         shown.add_row(

@@ -7,8 +7,8 @@ from itertools import pairwise
 from typing import Any, Protocol
 
 from locret.errors import LocretError
-from locret.models.chat import rendered
-from locret.models.tokens import beginning_of_text
+from locret.models.chat import Chat, rendered, takes_system
+from locret.models.tokens import Stretch, beginning_of_text, tokenise
 
 OTHERWISE = "leave out what it refuses, or give the `prompt`/`answer` form"
 
@@ -40,16 +40,32 @@ class Content(Protocol):
 class Verbatim:
     """Texts put one behind the other as they are: context, question, answer, question, answer ...
 
-    Each is tokenised alone, as at inference, where the model goes on from a finished prompt.
+    Context and first question are tokenised at once, as a prompt is; what follows one by one, as the model goes on from
+    what it has read.
+
+    Attributes:
+        context: what is asked about; it may be cut to fit.
+        turns: questions and answers.
+        literal: whether names of control tokens (`</s>`, `<|im_end|>`) are text like any other.
     """
 
     context: str
     turns: tuple[tuple[str, str], ...]
+    literal: bool = True
 
     def encode(self, tokenizer: Any) -> Encoded:
         """Each text's tokens, one behind the other; the context may be cut."""
-        pieces = [self.context, *(text for turn in self.turns for text in turn)]
-        return encode_pieces(pieces, tokenizer, leading=beginning_of_text(tokenizer))
+        (question, answer), *more = self.turns
+        asked = Stretch(self.context + question, self.literal)
+        prompt = tokenise(tokenizer, [asked], [len(self.context)])
+        leading = beginning_of_text(tokenizer)
+        ids, spans = leading + prompt.ids, []
+        for text, answers in [(answer, True), *((text, i == 1) for turn in more for i, text in enumerate(turn))]:
+            start = len(ids)
+            ids += tokenise(tokenizer, [Stretch(text, self.literal)]).ids
+            if answers:
+                spans.append((start, len(ids)))
+        return Encoded(ids, spans, len(leading) + prompt.cuts[0])
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,34 +77,39 @@ class Conversation:
 
     def encode(self, tokenizer: Any) -> Encoded:
         """The tokens of the templated turns; everything before the first answer may be cut."""
-        if not tokenizer.chat_template:
-            lead = f"{self.system}\n" if self.system else ""
-            texts, leading = self._plain(), beginning_of_text(tokenizer)
-        else:
-            lead, texts, leading = "", self._templated(tokenizer), []
-        encoded = encode_pieces([lead, *texts], tokenizer, leading)
+        encoded = self._templated(tokenizer) if tokenizer.chat_template else self._plain().encode(tokenizer)
         return Encoded(encoded.ids, encoded.spans, encoded.spans[0][0])
 
-    def _plain(self) -> list[str]:
+    def _plain(self) -> Verbatim:
         """Questions and answers, each on a line of its own; an answer is the bare text."""
-        texts = [text for question, answer in self.turns for text in (f"\n{question}\n", answer)]
-        return [texts[0].removeprefix("\n"), *texts[1:]]
+        lead = f"{self.system}\n" if self.system else ""
+        (question, answer), *more = self.turns
+        return Verbatim(lead, ((f"{question}\n", answer), *((f"\n{question}\n", answer) for question, answer in more)))
 
-    def _templated(self, tokenizer: Any) -> list[str]:
-        """What the template adds for each question and each answer."""
-        messages = [{"role": "system", "content": self.system}] if self.system else []
-        texts = [""]
+    def _templated(self, tokenizer: Any) -> Encoded:
+        """The whole chat's ids; an answer is what the model has to say, its end of turn too.
+
+        Raises:
+            LocretError: the template refuses the turns, or what it makes of them cannot be told apart.
+        """
+        messages, texts = [], []
+        lead = self.system
+        if lead and takes_system(tokenizer):
+            messages, lead = [{"role": "system", "content": lead}], ""
         for question, answer in self.turns:
-            messages.append({"role": "user", "content": question})
+            messages.append({"role": "user", "content": f"{lead}\n\n{question}" if lead else question})
             texts.append(rendered(tokenizer, messages, OTHERWISE))
             messages.append({"role": "assistant", "content": answer})
             texts.append(rendered(tokenizer, messages, OTHERWISE, add_generation_prompt=False))
+            lead = ""
         if not all(longer.startswith(shorter) for shorter, longer in pairwise(texts)):
             raise LocretError(
                 "the tokenizer's chat template rewrites earlier turns, so that answers cannot be "
                 "found in its output: give one question a record, or the `prompt`/`answer` form"
             )
-        return [longer[len(shorter) :] for shorter, longer in pairwise(texts)]
+        chat = Chat(tokenizer, tuple(messages), OTHERWISE, asks=False)
+        tokens = chat.tokens(texts[-1], [len(text) for text in texts])
+        return Encoded(tokens.ids, list(zip(tokens.cuts[::2], tokens.cuts[1::2], strict=True)), tokens.cuts[0])
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,16 +122,3 @@ class Tokens:
     def encode(self, tokenizer: Any) -> Encoded:
         """The tokens as they are; everything before the first answer may be cut."""
         return Encoded(list(self.ids), list(self.spans), self.spans[0][0])
-
-
-def encode_pieces(pieces: list[str], tokenizer: Any, leading: list[int]) -> Encoded:
-    """Tokenise context, question, answer, question, answer ... each alone, and join them."""
-    ids, spans, context = list(leading), [], 0
-    for index, piece in enumerate(pieces):
-        start = len(ids)
-        ids += tokenizer(piece, add_special_tokens=False).input_ids
-        if index == 0:
-            context = len(ids)
-        elif index % 2 == 0:
-            spans.append((start, len(ids)))
-    return Encoded(ids, spans, context)

@@ -2,10 +2,12 @@
 
 - `conversations` (or `messages`): turns with `from`/`value` or `role`/`content`; people are `human`
   or `user`, models `gpt` or `assistant`, and one `system` turn may lead. Goes through the
-  tokenizer's chat template where it has one, else the turns are joined by line ends.
+  tokenizer's chat template where it has one (what a system says to the beginning of the first turn where the template
+  takes no system's), else the turns are joined by line ends.
 - `questions`: a `context` and a list of `question`/`answer`, all taken verbatim, one behind the
   other: blanks between them belong into the texts.
-- `answer` with `prompt`, or `output` with `instruction` (and `input`): one question, verbatim.
+- `answer` with `prompt`, or `output` with `instruction` (and `input`): one question, verbatim. Only in `prompt`
+  and its answer names of control tokens (`<|im_end|>`) stand for the tokens: a prompt is what the model reads.
 - `input_ids` with `answer_spans`, a list of `[start, end)`: tokens as they are.
 """
 
@@ -76,7 +78,7 @@ FORMS: dict[str, Parse] = {
     "messages": lambda record: _conversation(record["messages"]),
     "questions": _questions,
     "input_ids": _tokens,
-    "prompt": lambda record: Verbatim(_text(record, "prompt"), (("", _text(record, "answer")),)),
+    "prompt": lambda record: Verbatim(_text(record, "prompt"), (("", _text(record, "answer")),), literal=False),
     "instruction": _instruction,
 }
 
