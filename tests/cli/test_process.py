@@ -72,6 +72,41 @@ def test_a_signal_that_ends_the_process_leaves_nothing_half_written(tmp_path: Pa
     assert list(tmp_path.iterdir()) == []
 
 
+QUESTIONS = ["--samples", "4", "--tasks", "magic", "--keys", "4", "--lengths", "600", "--max-new-tokens", "4"]
+CELLS = ["--policies", "streaming_llm", "--budgets", ",".join(map(str, range(64, 128)))]
+BROKEN_OFF = {
+    "ruler": ([*RULER[3:-1], "1000000", "--out", "OUT/made"], "OUT/.*", "nothing was saved, the same command begins"),
+    "eval": (
+        ["eval", *QUESTIONS, *CELLS, "--out", "OUT"],
+        "OUT/results.jsonl",
+        "results and answers so far are in OUT",
+    ),
+    "train": (
+        ["train", "--data", "DATA", "--steps", "9999", "--width", "8", "--save-every", "1", "--out", "OUT"],
+        "OUT/checkpoints/step-00000002",
+        "is saved in OUT: the same command with --resume goes on from there",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN_OFF)
+def test_ctrl_c_ends_in_one_line_that_says_what_is_left(tmp_path: Path, name: str) -> None:
+    options, made, words = BROKEN_OFF[name]
+    out, data = tmp_path / "out", tmp_path / "data.jsonl"
+    out.mkdir()
+    data.write_text(json.dumps({"input_ids": [*range(5, 60)], "answer_spans": [[50, 55]]}) + "\n")
+    given = [option.replace("OUT", str(out)).replace("DATA", str(data)) for option in options]
+    process = subprocess.Popen([*LOCRET[:3], *given], stderr=subprocess.PIPE, text=True, env=environment())
+    while process.poll() is None and not list(tmp_path.glob(made.replace("OUT", "out"))):
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    _, told = process.communicate(timeout=300)
+    assert process.returncode == 130, told
+    last = told.splitlines()[-1]
+    assert last.startswith("locret: broken off: ") and words.replace("OUT", str(out)) in last
+    assert "Traceback" not in told
+
+
 def test_a_device_is_refused_before_any_work(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(os.devnull)
     done = subprocess.run(

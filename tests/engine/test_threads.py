@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import locret
-from locret.attention.select import use_attention
+from locret.attention.select import chosen_attention, use_attention
 from tests.conftest import LONG_ROPE, make_policy, tiny, tiny_llama
 
 BUDGET = locret.Budget(size=64, chunk=32, stabilizers=8, local=8)
@@ -96,6 +96,17 @@ def test_the_choice_is_the_threads_alone() -> None:
     assert mine is not None
     assert seen == ["None"]
     assert model.config._attn_implementation == "sdpa"
+
+
+def test_who_wraps_an_attention_function_may_give_dropout_by_its_place() -> None:
+    model = tiny_llama()
+    module: Any = model.model.layers[0].self_attn
+    query = torch.rand(1, module.config.num_attention_heads, 3, 16)
+    key, value = torch.rand(2, 1, module.config.num_key_value_heads, 3, 16)
+    with use_attention(model, "eager"):
+        by_name = chosen_attention(module, query, key, value, None, dropout=0.0, scaling=0.25)[0]
+        by_place = chosen_attention(module, query, key, value, None, 0.0, scaling=0.25)[0]
+    assert torch.equal(by_name, by_place)
 
 
 def test_blocks_within_blocks_and_the_end_of_all() -> None:

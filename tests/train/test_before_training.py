@@ -20,14 +20,14 @@ from tests.train.tiny import token_records, write_lines
 
 CONFIG = TrainConfig(steps=2, width=8, max_length=64)
 TALK = {"messages": [{"role": "user", "content": "w1 w2 w3"}, {"role": "assistant", "content": "w4"}]}
-TOLD = {"messages": [{"role": "system", "content": "w9"}, *TALK["messages"]]}
+TOLD = {"messages": [*TALK["messages"], *TALK["messages"]]}
 STRICT = (
-    "{% if messages[0].role == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
+    "{% if messages | length > 2 %}{{ raise_exception('one turn only') }}{% endif %}"
     "{% for m in messages %}{{ m.content + ' ' }}{% endfor %}"
 )
 BAD: dict[str, tuple[dict[str, Any], str]] = {
     "unknown token": ({"input_ids": [5, 6, 97, 7], "answer_spans": [[3, 4]]}, "token 97 is unknown to the model"),
-    "refused role": (TOLD, r"the chat template refuses the message \(System role not supported\)"),
+    "refused turns": (TOLD, r"the chat template refuses the message \(one turn only\)"),
     "no prompt": ({"prompt": " ", "answer": "w1"}, "after cutting to 64 tokens there is no prompt or no answer left"),
 }
 

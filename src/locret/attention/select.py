@@ -143,15 +143,26 @@ def _implementation(config: Any) -> str:
 
 
 def chosen_attention(
-    module: nn.Module, query: Tensor, key: Tensor, value: Tensor, *args: Any, **kwargs: Any
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None = None,
+    dropout: float = 0.0,
+    **kwargs: Any,
 ) -> tuple[Tensor, Tensor | None]:
-    """An attention function in transformers' sense: the one that this thread has chosen, or the model's own."""
+    """An attention function in transformers' sense: the one that this thread has chosen, or the model's own.
+
+    Who wraps it may give `dropout` by its place, which eager attention has another argument in.
+    """
     if id(module.config) in _chosen.names:
         query, key, value = _alike(query, key, value)
     # Eager attention is no entry of transformers' table: every modelling file has a function of this name.
     eager = vars(sys.modules[type(module).__module__]).get("eager_attention_forward")
     function = ALL_ATTENTION_FUNCTIONS.get_interface(_implementation(module.config), eager)
-    output: tuple[Tensor, Tensor | None] = function(module, query, key, value, *args, **kwargs)
+    output: tuple[Tensor, Tensor | None] = function(
+        module, query, key, value, attention_mask, dropout=dropout, **kwargs
+    )
     return output
 
 

@@ -14,6 +14,7 @@ from typing import Annotated, Any, TextIO
 import typer
 from rich.console import Console
 
+from locret.cli.interrupted import what_is_left
 from locret.errors import LocretError, first_line
 from locret.memory import is_out_of_memory
 
@@ -113,8 +114,8 @@ def _console(stream: TextIO) -> Console:
     return console
 
 
-def guarded(command: Callable[..., None]) -> Callable[..., None]:
-    """Add `--debug` to a command, and turn its errors into one line on stderr and exit code 1."""
+def guarded(name: str, command: Callable[..., None]) -> Callable[..., None]:
+    """Add `--debug` to a command, and turn its errors into one line on stderr and exit code 1, Ctrl-C into 130."""
 
     @functools.wraps(command)
     def run(*args: Any, debug: bool, **options: Any) -> None:
@@ -122,7 +123,7 @@ def guarded(command: Callable[..., None]) -> Callable[..., None]:
         try:
             command(*args, **options)
         except KeyboardInterrupt:
-            raise SystemExit(INTERRUPTED) from None
+            _fail(what_is_left(name, options), INTERRUPTED)
         except (LocretError, OSError) as error:
             if debug:
                 raise
@@ -165,6 +166,6 @@ def _one_line(error: BaseException) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
-def _fail(message: str) -> None:
+def _fail(message: str, code: int = 1) -> None:
     print(f"locret: {message}", file=sys.stderr)
-    raise SystemExit(1)
+    raise SystemExit(code)

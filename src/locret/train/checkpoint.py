@@ -131,6 +131,12 @@ def _name(step: int) -> str:
     return f"{PREFIX}{step:08d}"
 
 
+def last_step(folder: Path) -> int | None:
+    """After how many steps the newest checkpoint of a folder was made; None where there is none."""
+    names = [path.name for path in _newest_first(folder)]
+    return int(names[0].removeprefix(PREFIX)) if names else None
+
+
 def _newest_first(folder: Path) -> list[Path]:
     return sorted(folder.glob(f"{PREFIX}*"), reverse=True)
 
